@@ -1,0 +1,138 @@
+//! An event: one line of a thread's log, numbered, durable before anyone sees it.
+//!
+//! Events are stored as JSON of these types; the names clients see are given by `api`. Fields may be added (with a
+//! default) and kinds may be added, never renamed: old logs must stay readable.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    EnvironmentId, RunId, ThreadId,
+    run::{Outcome, Spent},
+};
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The thread came into being together with its first run.
+    ThreadCreated { environment_id: EnvironmentId },
+    /// A run was accepted.
+    RunQueued,
+    /// A worker began the run.
+    RunStarted,
+    /// A worker took the run over after the one before it was lost.
+    RunResumed { attempt: i32 },
+    /// The environment's container is being started.
+    ComputerStarting,
+    /// A tool call, as far as the model has asked for it.
+    ItemStarted { item: Item },
+    /// A finished piece of the run's work.
+    ItemCompleted { item: Item },
+    /// A line for people: waiting for the model, a retry, a warning.
+    Log { level: LogLevel, topic: String, message: String },
+    /// The run is over; nothing of it follows.
+    RunFinished { outcome: Outcome, spent: Spent },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Info,
+    Warning,
+    Error,
+    Success,
+}
+
+/// A piece of a run's work.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Item {
+    /// What the model said.
+    Text {
+        text: String,
+    },
+    /// What the model thought.
+    Reasoning {
+        text: String,
+    },
+    ToolCall(ToolCall),
+}
+
+/// A tool call; `result` once it is known.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// The model's input as it was sent: a JSON object.
+    pub input: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ToolResult>,
+}
+
+/// What a tool call gave.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolResult {
+    pub is_error: bool,
+    /// The text the model reads, possibly shortened.
+    pub text: String,
+    pub duration_ms: i64,
+    /// The same for people and programs: what was run, read or changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Detail>,
+}
+
+/// A tool call's effect in a form that a client can show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Detail {
+    Command {
+        command: String,
+        exit_code: Option<i32>,
+        output: String,
+    },
+    FileRead {
+        path: String,
+        lines: Option<i64>,
+    },
+    /// `diff` is a unified diff, shortened where the file is large.
+    FileWrite {
+        path: String,
+        is_new: bool,
+        diff: String,
+        additions: i64,
+        deletions: i64,
+    },
+    Search {
+        pattern: String,
+        matches: i64,
+    },
+    Todos {
+        todos: Value,
+    },
+    Fetch {
+        url: String,
+        status: u16,
+        bytes: i64,
+    },
+}
+
+/// An event with its place in the log.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    pub thread_id: ThreadId,
+    /// Counts up by one from 1 within the thread, without gaps.
+    pub sequence: i64,
+    pub run_id: Option<RunId>,
+    pub created_at: DateTime<Utc>,
+    pub event: Event,
+}
+
+/// Something on its way, for those who watch now: never stored, and repeated by the item that it becomes part of.
+#[derive(Debug, Clone)]
+pub enum Delta {
+    Text(String),
+    Thinking(String),
+    ToolOutput { call_id: String, text: String },
+}

@@ -1,0 +1,18 @@
+//! The words of Atelier and their rules: ids, the states of a run, usage and prices, validated names and paths.
+//!
+//! Nothing here does IO and nothing is async, so every rule can be tested as a table of cases. Whatever more than one
+//! crate must agree on lives here; whatever only one crate needs does not.
+
+pub mod agent;
+pub mod environment;
+pub mod event;
+pub mod id;
+pub mod message;
+pub mod money;
+pub mod path;
+pub mod run;
+pub mod thread;
+
+pub use id::{AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, ProjectId, RunId, ThreadId};
+pub use money::MicroUsd;
+pub use path::{InvalidPath, WorkspacePath};

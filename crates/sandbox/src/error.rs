@@ -1,0 +1,41 @@
+//! What can go wrong in a sandbox.
+//!
+//! One variant per thing a caller can do something about, one for the rest. A message says what failed and on what; the
+//! operating system's own words are in the source, which whoever logs the error prints.
+
+use std::error::Error as StdError;
+
+/// A failure of a sandbox or of its files.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no file or directory '{0}'")]
+    NotFound(String),
+    #[error("'{0}' is a directory")]
+    IsDirectory(String),
+    #[error("'{0}' is not a directory")]
+    NotADirectory(String),
+    #[error("access to '{0}' is not permitted")]
+    PermissionDenied(String),
+    #[error("'{0}' leads out of the workspace")]
+    Outside(String),
+    #[error("'{0}' is too large")]
+    TooLarge(String),
+    /// The request makes no sense for what is there; the reason is for the client.
+    #[error("'{path}' {why}")]
+    Refused { path: String, why: &'static str },
+    #[error("no space is left on the disk")]
+    DiskFull,
+    #[error("{what}")]
+    Other {
+        what: String,
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// Wraps what no caller can do anything about. `what` says what failed and on what: "cannot start container {id}".
+    pub(crate) fn other(what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Other { what: what.into(), source: source.into() }
+    }
+}

@@ -1,0 +1,100 @@
+//! Reading a file.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{Stream, stream};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+
+use super::tree::{Last, Missing, Place, Tree};
+use super::{modified, on_blocking_thread, size};
+use crate::Error;
+
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// A regular file of the workspace, open for reading. What happens to its name no longer matters.
+#[derive(Debug)]
+pub struct OpenFile {
+    pub file: tokio::fs::File,
+    /// In bytes, when it was opened.
+    pub size: u64,
+    pub modified: DateTime<Utc>,
+    /// Guessed from the name: `text/x-python`; `application/octet-stream` where nothing is known.
+    pub mime: String,
+}
+
+impl OpenFile {
+    /// Streams `length` bytes from `offset`, in chunks of at most 256 KiB; fewer if the file ends before.
+    pub async fn into_stream(
+        self,
+        offset: u64,
+        length: u64,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+        let mut file = self.file.into_std().await;
+        let file = on_blocking_thread(move || {
+            file.seek(SeekFrom::Start(offset)).map_err(|err| Error::other("cannot seek in a file", err))?;
+            Ok(file)
+        })
+        .await?;
+        Ok(stream::try_unfold((file, length), |(file, left)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            on_blocking_thread(move || {
+                let chunk = read_chunk(&file, left.min(CHUNK_BYTES))?;
+                let read = chunk.len() as u64;
+                // Cut off while we read: what is left of the promise cannot be kept.
+                let left = if read == 0 { 0 } else { left - read };
+                Ok((read > 0).then_some((chunk, (file, left))))
+            })
+            .await
+        }))
+    }
+}
+
+fn read_chunk(file: &File, length: u64) -> Result<Bytes, Error> {
+    let mut chunk = Vec::with_capacity(length as usize);
+    file.take(length).read_to_end(&mut chunk).map_err(|err| Error::other("cannot read a file", err))?;
+    Ok(chunk.into())
+}
+
+/// Opens the file at `path`.
+pub(super) fn open(tree: &Tree, path: &str) -> Result<OpenFile, Error> {
+    let opened = tree.retried(path, Last::Follow, Missing::Fail, open_regular)?;
+    let Some((file, stat)) = opened else {
+        return Err(Error::Refused { path: path.to_owned(), why: "is not a regular file" });
+    };
+    Ok(OpenFile {
+        file: tokio::fs::File::from_std(file),
+        size: size(&stat),
+        modified: modified(&stat),
+        mime: mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned(),
+    })
+}
+
+/// Opens the regular file at `place`; `None` for what is neither that nor a directory.
+pub(super) fn open_regular(place: &Place) -> Result<Option<(File, rustix::fs::Stat)>, Errno> {
+    let Some(name) = &place.name else { return Err(Errno::ISDIR) };
+    // Before the open: opening a pipe or a device can already have an effect. After it: it may have been swapped.
+    match FileType::from_raw_mode(place.stat()?.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(Errno::ISDIR),
+        FileType::Symlink => return Err(Errno::LOOP),
+        _ => return Ok(None),
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = match openat(&place.dir, name, flags, Mode::empty()) {
+        // What a socket says to being opened.
+        Err(Errno::NXIO) => return Ok(None),
+        fd => fd?,
+    };
+    let stat = fstat(&fd)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(Some((fd.into(), stat))),
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Ok(None),
+    }
+}

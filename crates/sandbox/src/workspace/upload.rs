@@ -1,0 +1,189 @@
+//! Writing a file so that nobody ever sees half of it.
+//!
+//! Chunks are gathered and written in the background while the next arrive, with at most two batches in memory. The file
+//! grows under a hidden name in its own directory, since only there a rename is sure to stay on one file system.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::tree::{Last, Missing, Tree, errno, failed};
+use super::{modified, on_blocking_thread};
+use crate::Error;
+
+const PREFIX: &str = ".atelier-upload-";
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// A file being written. Dropped before [`commit`](Self::commit), it leaves nothing.
+pub struct Upload {
+    tree: Arc<Tree>,
+    path: String,
+    temporary: Temporary,
+    file: Arc<File>,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
+    /// The batch before, on its way to the disk.
+    writing: Option<JoinHandle<io::Result<()>>>,
+    size: u64,
+    has_failed: bool,
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// In bytes.
+    pub size: u64,
+    /// Whether there was no such file before.
+    pub created: bool,
+    pub modified: DateTime<Utc>,
+}
+
+impl Upload {
+    pub(super) fn begin(tree: Arc<Tree>, path: &str) -> Result<Self, Error> {
+        let place = tree.walk(path, Last::Follow, Missing::Create)?;
+        match place.stat().map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::RegularFile) | Err(Errno::NOENT) => {}
+            Ok(FileType::Directory) => return Err(Error::IsDirectory(path.to_owned())),
+            Ok(_) => return Err(Error::Refused { path: path.to_owned(), why: "is not a regular file" }),
+            Err(err) => return Err(failed(err, path)),
+        }
+        let Some(target) = place.name else { return Err(Error::IsDirectory(path.to_owned())) };
+        let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&place.dir, &*name, flags, Mode::from_raw_mode(0o600)).map_err(|err| failed(err, path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            temporary: Temporary { dir: place.dir, name: Some(name), target },
+            file: Arc::new(file.into()),
+            tree,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            writing: None,
+            size: 0,
+            has_failed: false,
+        })
+    }
+
+    /// Appends `chunk`. An error may be that of an earlier chunk; after one, the upload cannot be committed.
+    ///
+    /// # Errors
+    /// `DiskFull`, `TooLarge` (for the file system).
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+        self.size += chunk.len() as u64;
+        self.batch_bytes += chunk.len();
+        if !chunk.is_empty() {
+            self.batch.push(chunk);
+        }
+        if self.batch_bytes >= BATCH_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes taken so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Puts the file in its place, on the disk before anybody sees it. An existing file's mode is kept.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); `IsDirectory`, `NotFound` when a directory took its place or its own one was removed.
+    pub async fn commit(mut self) -> Result<Uploaded, Error> {
+        self.flush().await?;
+        self.settle().await?;
+        let Self { tree, path, temporary, file, size, .. } = self;
+        // On a blocking thread to its end, even if we are not waited for.
+        on_blocking_thread(move || temporary.put_in_place(&tree, &file, size).map_err(|err| failed(err, &path))).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        self.settle().await?;
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let file = Arc::clone(&self.file);
+        self.writing = Some(tokio::task::spawn_blocking(move || write_all(&file, &batch)));
+        Ok(())
+    }
+
+    /// Waits for the batch before.
+    async fn settle(&mut self) -> Result<(), Error> {
+        if let Some(writing) = &mut self.writing {
+            // Until it is known to be well: a caller that stopped waiting for us and goes on must not commit.
+            let result = writing.await;
+            self.writing = None;
+            let result = result.unwrap_or_else(|err| Err(io::Error::other(err)));
+            result.map_err(|err| {
+                self.has_failed = true;
+                failed(errno(err), &self.path)
+            })?;
+        }
+        match self.has_failed {
+            true => Err(Error::other(format!("cannot write '{}'", self.path), "an earlier write failed")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|chunk| IoSlice::new(chunk)).collect();
+    let mut slices = &mut slices[..];
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(())
+}
+
+/// The hidden file; removed when dropped, unless it was put in place.
+struct Temporary {
+    dir: OwnedFd,
+    name: Option<String>,
+    target: Vec<u8>,
+}
+
+impl Temporary {
+    fn put_in_place(mut self, tree: &Tree, file: &File, size: u64) -> Result<Uploaded, Errno> {
+        let before = statat(&self.dir, &self.target, AtFlags::SYMLINK_NOFOLLOW)
+            .ok()
+            .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        let mode = before.map_or(0o644, |stat| stat.st_mode & 0o777);
+        tree.adopt(file, Mode::from_raw_mode(mode))?;
+        fsync(file)?;
+        let name = self.name.as_deref().ok_or(Errno::NOENT)?;
+        // Not even a link that appears here now is followed: the name itself is replaced.
+        renameat(&self.dir, name, &self.dir, &self.target)?;
+        self.name = None;
+        Ok(Uploaded { size, created: before.is_none(), modified: modified(&fstat(file)?) })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            // One system call, here and now: a task of the runtime might never be run. What it misses is swept later.
+            let _ = unlinkat(&self.dir, &*name, AtFlags::empty());
+        }
+    }
+}
+
+/// Tells whether a regular file of this name is an unfinished upload.
+pub(super) fn is_temporary(name: &[u8]) -> bool {
+    name.strip_prefix(PREFIX.as_bytes()).is_some_and(|id| id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit))
+}

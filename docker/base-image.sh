@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes the image the Dockerfile starts from out of Debian's packages, for a machine that reaches no container registry.
 # The result gets the very name that a registry would serve it under, so that one Dockerfile serves both.
-# Usage: base-image.sh debian:SUITE-slim      ATELIER_DEBIAN_MIRROR names another mirror than the tool's default.
+# Usage: base-image.sh debian:SUITE-slim      DEBIAN_MIRROR names another mirror than the tool's default.
 set -euo pipefail
 
 image=${1:?usage: base-image.sh debian:SUITE-slim}
 suite=${image#debian:}
 suite=${suite%-slim}
-mirror=${ATELIER_DEBIAN_MIRROR:-}
+mirror=${DEBIAN_MIRROR:-}
 
 case $image in
   debian:*-slim) ;;
@@ -30,6 +30,7 @@ if command -v mmdebstrap >/dev/null; then
   dpkg_options=()
   for path in "${excluded[@]}"; do dpkg_options+=("--dpkgopt=path-exclude=$path"); done
   dpkg_options+=('--dpkgopt=path-include=/usr/share/doc/*/copyright')
+  # shellcheck disable=SC2016  # mmdebstrap hands the new root to the hooks as $1.
   # The hook keeps apt's downloads and lists out of every layer built on this one.
   "${as_root[@]}" mmdebstrap --variant=apt "${dpkg_options[@]}" \
     --customize-hook='printf "DPkg::Post-Invoke { \"rm -f /var/cache/apt/archives/*.deb\"; };\n" >"$1/etc/apt/apt.conf.d/docker-clean"' \

@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-image=${1:-atelier-workspace:latest}
+image=${1:-"atelier-workspace:latest"}
 base=$(sed -n 's/^FROM //p' "$root/docker/Dockerfile")
 work=$target/workspace-image
 shopt -s nullglob
@@ -32,7 +32,7 @@ if ! docker image inspect "$base" >/dev/null 2>&1; then
   else
     note "no registry served it ($(tail -n 1 "$work/pull.log" | cut -c1-120)); making it from Debian's packages"
     show_progress "$work/base.log" bash "$root/docker/base-image.sh" "$base" \
-      || die "cannot make $base; a mirror that answers can be named by ATELIER_DEBIAN_MIRROR"
+      || die "cannot make $base; a mirror that answers can be named by DEBIAN_MIRROR"
   fi
 fi
 

@@ -1,6 +1,6 @@
 # Shared by the scripts beside it: where the checkout is, how we speak, and how long work is shown.
 # Sourced, never run. Everything said goes to stderr, so that a script's stdout stays its answer.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -18,6 +18,40 @@ if [ ! -t 2 ]; then
 fi
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Asks for sudo's password once and before anything is half done. Usage: want_root "to install packages"
+want_root() {
+  [ "$(id -u)" != 0 ] || return 0
+  command -v sudo >/dev/null || die "root is needed $1, and there is no sudo: run this as root"
+  sudo -v || die "root is needed $1"
+}
+
+# runs PIDFILE NAME: whether the process in PIDFILE lives and really is NAME; pids are given to others after a crash.
+runs() {
+  local pid exe
+  pid=$(cat "$1" 2>/dev/null) && [ -n "$pid" ] && exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
+  exe=${exe% (deleted)}
+  [ "${exe##*/}" = "$2" ]
+}
+
+# stop PIDFILE NAME: asks the process to end, and insists after 40 seconds.
+stop() {
+  local pid deadline=$((SECONDS + 40))
+  if runs "$1" "$2"; then
+    pid=$(cat "$1")
+    kill "$pid" 2>/dev/null || true
+    while runs "$1" "$2"; do
+      if [ $SECONDS -ge $deadline ]; then
+        warn "$2 (process $pid) did not end by itself; killing it"
+        kill -9 "$pid" 2>/dev/null || true
+        deadline=$((SECONDS + 10))
+      fi
+      sleep 0.1
+    done
+    note "$2 stopped"
+  fi
+  rm -f "$1"
+}
 
 # show_progress LOG COMMAND...: runs a chatty command with its output in LOG. A terminal sees one line that changes,
 # a pipe sees a sign of life every ten seconds; the end of LOG is shown only when the command fails.

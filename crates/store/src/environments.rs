@@ -1,0 +1,303 @@
+//! Environments of a project, and their secrets.
+
+use std::collections::HashSet;
+
+use domain::{
+    EnvironmentId, ProjectId,
+    environment::{Environment, EnvironmentSettings},
+};
+use secrecy::SecretString;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use crate::{
+    Error, Page, Paged, Result, Store,
+    row::{ReadColumn, to_json},
+};
+
+/// What a new environment is made of.
+pub struct NewEnvironment {
+    pub name: String,
+    pub settings: EnvironmentSettings,
+    pub secrets: Vec<(String, SecretString)>,
+    /// Takes the place of the project's default environment before it.
+    pub is_default: bool,
+}
+
+/// Columns of an environment, with the names of its secrets.
+const COLUMNS: &str = "e.*, array(
+    select key from environment_secrets s where s.environment_id = e.id order by key
+) as secret_keys";
+
+impl Store {
+    /// Makes an environment.
+    pub async fn create_environment(&self, project: &ProjectId, new: NewEnvironment) -> Result<Environment> {
+        let mut tx = self.pool.begin().await?;
+        if new.is_default {
+            clear_default(&mut tx, project).await?;
+        }
+        let id = EnvironmentId::generate();
+        sqlx::query(
+            "-- create_environment
+             insert into environments (id, project_id, name, settings, is_default)
+             values ($1, $2, $3, $4, $5)",
+        )
+        .bind(id.as_str())
+        .bind(project.as_str())
+        .bind(new.name)
+        .bind(to_json(&new.settings))
+        .bind(new.is_default)
+        .execute(&mut *tx)
+        .await?;
+        self.put_secrets(&mut tx, &id, &new.secrets).await?;
+        let environment = get(&mut tx, project, &id).await?;
+        tx.commit().await?;
+        Ok(environment)
+    }
+
+    /// Gives the project's default environment, made on the first call.
+    pub async fn default_environment(&self, project: &ProjectId) -> Result<Environment> {
+        let mut tx = self.pool.begin().await?;
+        // Two first calls at once make one environment: the loser's row is not inserted and it reads the winner's.
+        sqlx::query(
+            "-- default_environment
+             insert into environments (id, project_id, name, settings, is_default)
+             values ($1, $2, 'default', $3, true)
+             on conflict (project_id) where is_default and deleted_at is null do nothing",
+        )
+        .bind(EnvironmentId::generate().as_str())
+        .bind(project.as_str())
+        .bind(to_json(&EnvironmentSettings::default()))
+        .execute(&mut *tx)
+        .await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "-- default_environment: read
+             select {COLUMNS} from environments e where e.project_id = $1 and e.is_default and e.deleted_at is null"
+        )))
+        .bind(project.as_str())
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        read(&row)
+    }
+
+    /// Finds an environment of the project that is not deleted.
+    pub async fn find_environment(&self, project: &ProjectId, id: &EnvironmentId) -> Result<Option<Environment>> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "-- find_environment
+             select {COLUMNS} from environments e where e.project_id = $1 and e.id = $2 and e.deleted_at is null"
+        )))
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Lists the project's environments: the default first, then the newest.
+    pub async fn list_environments(
+        &self,
+        project: &ProjectId,
+        is_default: Option<bool>,
+        page: Page,
+    ) -> Result<Paged<Environment>> {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "-- list_environments
+             select {COLUMNS} from environments e
+             where e.project_id = $1
+               and e.deleted_at is null
+               and ($2::boolean is null or e.is_default = $2)
+             order by e.is_default desc, e.created_at desc, e.id desc
+             limit $3 offset $4"
+        )))
+        .bind(project.as_str())
+        .bind(is_default)
+        .bind(page.limit)
+        .bind(page.offset)
+        .fetch_all(&self.pool)
+        .await?;
+        let total = sqlx::query_scalar(
+            "-- list_environments: total
+             select count(*) from environments
+             where project_id = $1 and deleted_at is null and ($2::boolean is null or is_default = $2)",
+        )
+        .bind(project.as_str())
+        .bind(is_default)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
+    }
+
+    /// Changes an environment as `change` says, under its row's lock. Making it the default takes that from the one before.
+    ///
+    /// `secrets`: `None` leaves them, `Some` replaces all of them.
+    pub async fn update_environment(
+        &self,
+        project: &ProjectId,
+        id: &EnvironmentId,
+        secrets: Option<Vec<(String, SecretString)>>,
+        change: impl FnOnce(&mut Environment) + Send,
+    ) -> Result<Environment> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "-- update_environment: lock
+             select 1 from environments where project_id = $1 and id = $2 and deleted_at is null for update",
+        )
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Error::not_found("Environment", id))?;
+        let mut environment = get(&mut tx, project, id).await?;
+        let was_default = environment.is_default;
+        change(&mut environment);
+        if environment.is_default && !was_default {
+            clear_default(&mut tx, project).await?;
+        }
+        sqlx::query(
+            "-- update_environment
+             update environments
+             set name = $2, settings = $3, is_default = $4, updated_at = now()
+             where id = $1",
+        )
+        .bind(id.as_str())
+        .bind(environment.name)
+        .bind(to_json(&environment.settings))
+        .bind(environment.is_default)
+        .execute(&mut *tx)
+        .await?;
+        if let Some(secrets) = secrets {
+            sqlx::query("delete from environment_secrets where environment_id = $1")
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+            self.put_secrets(&mut tx, id, &secrets).await?;
+        }
+        let environment = get(&mut tx, project, id).await?;
+        tx.commit().await?;
+        Ok(environment)
+    }
+
+    /// Deletes an environment so that it is no longer found, and asks the runs in it to stop. Its threads stay readable.
+    pub async fn delete_environment(&self, project: &ProjectId, id: &EnvironmentId) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        let cancelled = sqlx::query(
+            "-- delete_environment: cancel
+             update runs
+             set cancel_requested_at = coalesce(cancel_requested_at, now())
+             from threads
+             where threads.id = runs.thread_id
+               and threads.environment_id = $1
+               and threads.project_id = $2
+               and runs.status in ('queued', 'running')
+             returning runs.id",
+        )
+        .bind(id.as_str())
+        .bind(project.as_str())
+        .fetch_all(&mut *tx)
+        .await?;
+        let done = sqlx::query(
+            "-- delete_environment
+             update environments
+             set deleted_at = now(), is_default = false
+             where project_id = $1 and id = $2 and deleted_at is null",
+        )
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(Error::not_found("Environment", id));
+        }
+        tx.commit().await?;
+        for run in &cancelled {
+            self.hub.hint_cancel(&run.parse("id")?);
+        }
+        Ok(())
+    }
+
+    /// Lists all environments of the installation that may have a container.
+    pub async fn list_wanted_environments(&self) -> Result<HashSet<EnvironmentId>> {
+        let ids: Vec<String> =
+            sqlx::query_scalar("select id from environments where deleted_at is null").fetch_all(&self.pool).await?;
+        ids.into_iter().map(|id| id.parse().map_err(Error::unreadable("an environment id"))).collect()
+    }
+
+    /// Opens the secrets of an environment, for its tools' processes.
+    pub async fn open_secrets(&self, id: &EnvironmentId) -> Result<Vec<(String, SecretString)>> {
+        let rows = sqlx::query(
+            "-- open_secrets
+             select key, sealed from environment_secrets where environment_id = $1 order by key",
+        )
+        .bind(id.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let key: String = row.try_get("key")?;
+                let value = self.sealer.open(&place(id, &key), row.try_get("sealed")?)?;
+                Ok((key, value))
+            })
+            .collect()
+    }
+
+    async fn put_secrets(
+        &self,
+        tx: &mut PgConnection,
+        id: &EnvironmentId,
+        secrets: &[(String, SecretString)],
+    ) -> Result<()> {
+        for (key, value) in secrets {
+            sqlx::query(
+                "-- put_secrets
+                 insert into environment_secrets (environment_id, key, sealed)
+                 values ($1, $2, $3)
+                 on conflict (environment_id, key) do update set sealed = excluded.sealed",
+            )
+            .bind(id.as_str())
+            .bind(key)
+            .bind(self.sealer.seal(&place(id, key), value))
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a secret belongs, bound into its seal.
+fn place(id: &EnvironmentId, key: &str) -> String {
+    format!("{id}/{key}")
+}
+
+async fn clear_default(tx: &mut PgConnection, project: &ProjectId) -> Result<()> {
+    sqlx::query("update environments set is_default = false where project_id = $1 and is_default")
+        .bind(project.as_str())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn get(tx: &mut PgConnection, project: &ProjectId, id: &EnvironmentId) -> Result<Environment> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "-- get
+         select {COLUMNS} from environments e where e.project_id = $1 and e.id = $2"
+    )))
+    .bind(project.as_str())
+    .bind(id.as_str())
+    .fetch_one(tx)
+    .await?;
+    read(&row)
+}
+
+pub(crate) fn read(row: &PgRow) -> Result<Environment> {
+    Ok(Environment {
+        id: row.parse("id")?,
+        project_id: row.parse("project_id")?,
+        name: row.try_get("name")?,
+        settings: row.json("settings")?,
+        secret_keys: row.try_get("secret_keys")?,
+        is_default: row.try_get("is_default")?,
+        is_active: row.try_get::<Option<chrono::DateTime<chrono::Utc>>, _>("deleted_at")?.is_none(),
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}

@@ -1,0 +1,34 @@
+//! The only SQL of Atelier: rows in, rows out, and the one stream that tells what happened.
+//!
+//! API and executor never call each other; they meet here. What must be true under races is decided by constraints and
+//! by single statements guarded with a project or a lease. Hints between the parts of a process ([`hub`]) carry no
+//! data: whoever is woken reads the rows.
+//!
+//! The database's clock is the only one that decides (leases, expiry, order of creation), so any number of servers may
+//! disagree about the time.
+
+pub mod agents;
+pub mod environments;
+pub mod error;
+pub mod events;
+pub mod hub;
+pub mod keys;
+pub mod leases;
+pub mod messages;
+pub mod metrics;
+pub mod postgres;
+pub mod projects;
+pub mod runs;
+pub mod seal;
+pub mod tail;
+pub mod threads;
+pub mod transcript;
+
+mod row;
+mod store;
+
+pub use error::Error;
+pub use store::{MIGRATOR, Options, Page, Paged, Store};
+
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,91 @@
+//! Messages of a thread, as people see them.
+
+use domain::{
+    RunId, ThreadId,
+    message::{Message, Role},
+};
+use serde_json::{Map, Value};
+use sqlx::{Row, postgres::PgRow};
+
+use crate::{Page, Paged, Result, Store, row::ReadColumn};
+
+/// A message to be added.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    pub role: Role,
+    pub content: String,
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// Which end of a list comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+impl Store {
+    /// Lists the messages of a thread.
+    pub async fn list_messages(&self, thread: &ThreadId, order: Order, page: Page) -> Result<Paged<Message>> {
+        let rows = sqlx::query(match order {
+            Order::OldestFirst => {
+                "-- list_messages
+                 select * from messages where thread_id = $1 order by position limit $2 offset $3"
+            }
+            Order::NewestFirst => {
+                "-- list_messages: newest first
+                 select * from messages where thread_id = $1 order by position desc limit $2 offset $3"
+            }
+        })
+        .bind(thread.as_str())
+        .bind(page.limit)
+        .bind(page.offset)
+        .fetch_all(&self.pool)
+        .await?;
+        let total = sqlx::query_scalar("select message_count from threads where id = $1")
+            .bind(thread.as_str())
+            .fetch_optional(&self.pool)
+            .await?
+            .unwrap_or(0);
+        Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
+    }
+
+    /// Lists the messages that caused a run, oldest first: usually one; more where a thread was created with several.
+    pub async fn list_run_messages(&self, thread: &ThreadId, run: &RunId) -> Result<Vec<Message>> {
+        let rows = sqlx::query(
+            "-- list_run_messages
+             select * from messages
+             where thread_id = $1 and run_id = $2 and position <= (
+                 select position from messages m join runs r on r.message_id = m.id where r.id = $2
+             )
+             order by position",
+        )
+        .bind(thread.as_str())
+        .bind(run.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+/// The beginning of a text, for lists.
+pub(crate) fn preview(content: &str) -> String {
+    content.chars().take(200).collect()
+}
+
+fn read(row: &PgRow) -> Result<Message> {
+    Ok(Message {
+        id: row.parse("id")?,
+        thread_id: row.parse("thread_id")?,
+        position: row.try_get("position")?,
+        role: row.parse("role")?,
+        content: row.try_get("content")?,
+        run_id: row.parse_optional("run_id")?,
+        metadata: row.json_optional("metadata")?,
+        input_tokens: row.try_get("input_tokens")?,
+        output_tokens: row.try_get("output_tokens")?,
+        duration_ms: row.try_get("duration_ms")?,
+        actions_count: row.try_get("actions_count")?,
+        created_at: row.try_get("created_at")?,
+    })
+}

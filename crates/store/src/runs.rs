@@ -1,0 +1,362 @@
+//! Runs: started by a message, listed, cancelled. Driving one needs a lease and is in `leases`.
+
+use domain::{
+    EnvironmentId, MessageId, ProjectId, RunId, ThreadId,
+    event::Event,
+    message::Role,
+    run::{Outcome, Run, RunOptions, RunStatus, Spent},
+    thread::Thread,
+};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use crate::{
+    Error, Page, Paged, Result, Store,
+    events::to_text,
+    leases,
+    messages::{NewMessage, preview},
+    row::{ReadColumn, to_json},
+    threads::{self, NewThread},
+};
+
+/// What a new run is made of.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// An id of the caller's choice, else one is made.
+    pub id: Option<RunId>,
+    /// At least one; the last is from the user and causes the run.
+    pub messages: Vec<NewMessage>,
+    pub options: RunOptions,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What makes a retried request the same request.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    pub key: String,
+    pub request_hash: Vec<u8>,
+}
+
+/// A run that was accepted, now or by the request that this one repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    pub thread_id: ThreadId,
+    pub run_id: RunId,
+    /// The run's events are those after this number.
+    pub after_sequence: i64,
+}
+
+impl Store {
+    /// Starts a run in a thread: messages, run, first event and the thread's new state, all or nothing.
+    ///
+    /// # Errors
+    /// `NotFound` for a thread that is not the project's; `Busy` if a run is under way; `State` if the environment was
+    /// deleted; `KeyReused` if the idempotency key came with another request; `Conflict` if the chosen id is taken.
+    pub async fn start_run(&self, project: &ProjectId, thread: &ThreadId, new: NewRun) -> Result<Started> {
+        if new.idempotency.is_none() {
+            // One statement, one commit.
+            let mut connection = self.pool.acquire().await?;
+            let started = start(&mut connection, project, thread, &new, false).await?;
+            drop(connection);
+            return Ok(self.hint_started(started));
+        }
+        let mut tx = self.pool.begin().await?;
+        if let Some(started) = find_repeated(&mut tx, project, &new).await? {
+            return Ok(started);
+        }
+        let started = start(&mut tx, project, thread, &new, false).await?;
+        remember(&mut tx, project, &new, &started).await?;
+        tx.commit().await?;
+        Ok(self.hint_started(started))
+    }
+
+    /// Makes a thread together with its first run, all or nothing.
+    pub async fn create_thread_with_run(
+        &self,
+        project: &ProjectId,
+        new_thread: NewThread,
+        new: NewRun,
+    ) -> Result<(Thread, Started)> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(started) = find_repeated(&mut tx, project, &new).await? {
+            let thread = threads::get(&mut tx, project, &started.thread_id).await?;
+            return Ok((thread, started));
+        }
+        let id = threads::insert(&mut tx, project, &new_thread).await?;
+        let started = start(&mut tx, project, &id, &new, true).await?;
+        remember(&mut tx, project, &new, &started).await?;
+        let thread = threads::get(&mut tx, project, &id).await?;
+        tx.commit().await?;
+        Ok((thread, self.hint_started(started)))
+    }
+
+    fn hint_started(&self, started: Started) -> Started {
+        self.hub.hint_work();
+        self.hub.hint_events(&started.thread_id, started.after_sequence + 1);
+        started
+    }
+
+    /// Finds a run of the project.
+    pub async fn find_run(&self, project: &ProjectId, id: &RunId) -> Result<Option<Run>> {
+        let row = sqlx::query(
+            "-- find_run
+             select r.*, t.environment_id, t.agent_id
+             from runs r join threads t on t.id = r.thread_id
+             where r.project_id = $1 and r.id = $2",
+        )
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Lists the runs of a thread, newest first.
+    pub async fn list_runs(
+        &self,
+        project: &ProjectId,
+        thread: &ThreadId,
+        status: Option<RunStatus>,
+        page: Page,
+    ) -> Result<Paged<Run>> {
+        let rows = sqlx::query(
+            "-- list_runs
+             select r.*, t.environment_id, t.agent_id
+             from runs r join threads t on t.id = r.thread_id
+             where r.project_id = $1 and r.thread_id = $2 and ($3::text is null or r.status = $3)
+             order by r.queued_at desc, r.id desc
+             limit $4 offset $5",
+        )
+        .bind(project.as_str())
+        .bind(thread.as_str())
+        .bind(status.map(RunStatus::as_str))
+        .bind(page.limit)
+        .bind(page.offset)
+        .fetch_all(&self.pool)
+        .await?;
+        let total = sqlx::query_scalar(
+            "-- list_runs: total
+             select count(*) from runs
+             where project_id = $1 and thread_id = $2 and ($3::text is null or status = $3)",
+        )
+        .bind(project.as_str())
+        .bind(thread.as_str())
+        .bind(status.map(RunStatus::as_str))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
+    }
+
+    /// Asks the run under way to stop; `None` if there is none. A run that no worker has begun is over at once.
+    pub async fn cancel_active_run(&self, project: &ProjectId, thread: &ThreadId) -> Result<Option<RunId>> {
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query(
+            "-- cancel_active_run
+             update runs
+             set cancel_requested_at = coalesce(cancel_requested_at, now())
+             where project_id = $1 and thread_id = $2 and status in ('queued', 'running')
+             returning id, status",
+        )
+        .bind(project.as_str())
+        .bind(thread.as_str())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let run: RunId = row.parse("id")?;
+        let finished = match row.parse("status")? {
+            RunStatus::Queued => leases::finish(&mut tx, &run, None, &Outcome::Cancelled, Spent::default()).await?,
+            RunStatus::Running | RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => None,
+        };
+        tx.commit().await?;
+        self.hub.hint_cancel(&run);
+        if let Some(sequence) = finished {
+            self.hub.hint_events(thread, sequence);
+        }
+        Ok(Some(run))
+    }
+}
+
+async fn start(
+    connection: &mut PgConnection,
+    project: &ProjectId,
+    thread: &ThreadId,
+    new: &NewRun,
+    is_new_thread: bool,
+) -> Result<Started> {
+    let run_id = new.id.clone().unwrap_or_else(RunId::generate);
+    let ids: Vec<String> = new.messages.iter().map(|_| MessageId::generate().into()).collect();
+    let last = new.messages.last().expect("callers pass at least one message");
+    let title: String = last.content.trim().lines().next().unwrap_or_default().chars().take(80).collect();
+    let mut events = Vec::new();
+    if is_new_thread {
+        // The environment's id is filled in below, where it is known.
+        events.push(None);
+    }
+    events.push(Some(to_text(&Event::RunQueued)));
+
+    let row = sqlx::query(
+        "-- start
+         with thread as (
+             update threads t
+             set status = 'running',
+                 title = coalesce(t.title, $5),
+                 task = coalesce(t.task, $6),
+                 message_count = t.message_count + cardinality($7::text[]),
+                 last_message_at = now(),
+                 last_message_preview = $11,
+                 last_sequence = t.last_sequence + cardinality($12::text[]),
+                 started_at = coalesce(t.started_at, now()),
+                 completed_at = null,
+                 updated_at = now()
+             from environments e
+             where t.id = $1
+               and t.project_id = $2
+               and t.deleted_at is null
+               and t.status not in ('running', 'permission_asked')
+               and e.id = t.environment_id
+               and e.deleted_at is null
+             returning t.id, t.project_id, t.environment_id,
+                 t.message_count - cardinality($7::text[]) as position,
+                 t.last_sequence - cardinality($12::text[]) as sequence
+         ), run as (
+             insert into runs (id, thread_id, project_id, message_id, status, options, after_sequence)
+             select $3, id, project_id, $7[cardinality($7::text[])], 'queued', $4, sequence from thread
+         ), new_messages as (
+             insert into messages (id, thread_id, position, role, content, run_id, metadata)
+             select m.id, thread.id, thread.position + m.n - 1, m.role, m.content, $3, m.metadata::jsonb
+             from thread, unnest($7::text[], $8::text[], $9::text[], $10::text[])
+                 with ordinality as m(id, role, content, metadata, n)
+         ), new_events as (
+             insert into events (thread_id, sequence, run_id, event)
+             select thread.id, thread.sequence + e.n, $3, coalesce(
+                 e.event,
+                 json_build_object('kind', 'thread_created', 'environment_id', thread.environment_id)::text
+             )
+             from thread, unnest($12::text[]) with ordinality as e(event, n)
+         )
+         select sequence from thread",
+    )
+    .bind(thread.as_str())
+    .bind(project.as_str())
+    .bind(run_id.as_str())
+    .bind(to_json(&new.options))
+    .bind(title)
+    .bind(&last.content)
+    .bind(&ids)
+    .bind(new.messages.iter().map(|message| message.role.as_str()).collect::<Vec<_>>())
+    .bind(new.messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>())
+    .bind(new.messages.iter().map(|m| m.metadata.as_ref().map(|m| to_json(m).to_string())).collect::<Vec<_>>())
+    .bind(preview(&last.content))
+    .bind(&events)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(|err| match err.as_database_error().and_then(|err| err.constraint()) {
+        Some("runs_pkey") => Error::Conflict(format!("a run with the id {run_id} exists already")),
+        _ => err.into(),
+    })?;
+    match row {
+        Some(row) => Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("sequence")? }),
+        None => Err(why_not_started(connection, project, thread).await?),
+    }
+}
+
+/// Finds out why a run could not start.
+async fn why_not_started(connection: &mut PgConnection, project: &ProjectId, thread: &ThreadId) -> Result<Error> {
+    let row = sqlx::query(
+        "-- why_not_started
+         select e.deleted_at is not null as is_homeless
+         from threads t join environments e on e.id = t.environment_id
+         where t.id = $1 and t.project_id = $2 and t.deleted_at is null",
+    )
+    .bind(thread.as_str())
+    .bind(project.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(match row {
+        None => Error::not_found("Thread", thread),
+        Some(row) if row.try_get("is_homeless")? => Error::State(
+            "the thread's environment was deleted: set another environmentId on the thread to go on".into(),
+        ),
+        Some(_) => Error::Busy,
+    })
+}
+
+/// Takes the idempotency key, or finds what the first request with it started.
+async fn find_repeated(tx: &mut PgConnection, project: &ProjectId, new: &NewRun) -> Result<Option<Started>> {
+    let Some(idempotency) = &new.idempotency else { return Ok(None) };
+    // The lock makes the second of two simultaneous requests wait for the first one's rows.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))")
+        .bind(project.as_str())
+        .bind(&idempotency.key)
+        .execute(&mut *tx)
+        .await?;
+    let row = sqlx::query(
+        "-- find_repeated
+         select k.request_hash, k.thread_id, k.run_id, r.after_sequence
+         from idempotency_keys k join runs r on r.id = k.run_id
+         where k.project_id = $1 and k.key = $2 and k.created_at > now() - interval '24 hours'",
+    )
+    .bind(project.as_str())
+    .bind(&idempotency.key)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    if row.try_get::<&[u8], _>("request_hash")? != idempotency.request_hash {
+        return Err(Error::KeyReused);
+    }
+    Ok(Some(Started {
+        thread_id: row.parse("thread_id")?,
+        run_id: row.parse("run_id")?,
+        after_sequence: row.try_get("after_sequence")?,
+    }))
+}
+
+async fn remember(tx: &mut PgConnection, project: &ProjectId, new: &NewRun, started: &Started) -> Result<()> {
+    let Some(idempotency) = &new.idempotency else { return Ok(()) };
+    sqlx::query(
+        "-- remember
+         insert into idempotency_keys (project_id, key, request_hash, thread_id, run_id)
+         values ($1, $2, $3, $4, $5)
+         on conflict on constraint idempotency_keys_pkey do update
+         set request_hash = excluded.request_hash, thread_id = excluded.thread_id, run_id = excluded.run_id,
+             created_at = now()",
+    )
+    .bind(project.as_str())
+    .bind(&idempotency.key)
+    .bind(&idempotency.request_hash)
+    .bind(started.thread_id.as_str())
+    .bind(started.run_id.as_str())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Reads a run joined with its thread's environment and agent.
+pub(crate) fn read(row: &PgRow) -> Result<Run> {
+    Ok(Run {
+        id: row.parse("id")?,
+        thread_id: row.parse("thread_id")?,
+        project_id: row.parse("project_id")?,
+        environment_id: row.parse::<EnvironmentId>("environment_id")?,
+        agent_id: row.parse_optional("agent_id")?,
+        message_id: row.parse_optional("message_id")?,
+        status: row.parse("status")?,
+        options: row.json("options")?,
+        attempt: row.try_get("attempt")?,
+        first_sequence: row.try_get::<i64, _>("after_sequence")? + 1,
+        outcome: row.json_optional("outcome")?,
+        spent: row.spent()?,
+        turns: row.try_get("turns")?,
+        calls: row.try_get("calls")?,
+        is_cancel_requested: row.try_get::<Option<chrono::DateTime<chrono::Utc>>, _>("cancel_requested_at")?.is_some(),
+        queued_at: row.try_get("queued_at")?,
+        started_at: row.try_get("started_at")?,
+        completed_at: row.try_get("completed_at")?,
+    })
+}
+
+/// Makes a user's message.
+impl From<&str> for NewMessage {
+    fn from(content: &str) -> Self {
+        Self { role: Role::User, content: content.to_owned(), metadata: None }
+    }
+}

@@ -1,0 +1,129 @@
+//! Following a thread's log: the one function behind every stream, first or tenth.
+//!
+//! Read what is after N, then wait for a hint, repeat. Interest is registered before the read, so what is committed in
+//! between wakes us; and we look again every [`POLL`] anyway, since a hint may come from another server and get lost.
+
+use std::time::Duration;
+
+use domain::{
+    RunId, ThreadId,
+    event::{Delta, Event, Recorded},
+    run::RunStatus,
+};
+use futures::Stream;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{Result, Store, hub::Watch, row::ReadColumn};
+
+/// The floor under lost hints.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Events read at once.
+const BATCH: i64 = 256;
+
+/// Where a tail ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// After the last event of this run.
+    RunFinished(RunId),
+    /// When everything has been read and no run is under way.
+    Idle,
+}
+
+/// What a tail gives.
+#[derive(Debug, Clone)]
+pub enum Tailed {
+    /// Durable and numbered: a reader may resume after it.
+    Event(Recorded),
+    /// On its way, not numbered; the finished item repeats it.
+    Delta(Delta),
+}
+
+impl Store {
+    /// Streams the thread's events after the number `after`, each exactly once and in order, and ends as `until` says.
+    ///
+    /// Deltas come between the events, never before an event that was committed before them. A reader who is too slow
+    /// for deltas loses some; events are never lost.
+    pub fn tail(
+        &self,
+        thread: ThreadId,
+        after: i64,
+        until: Until,
+    ) -> impl Stream<Item = Result<Tailed>> + Send + 'static {
+        let store = self.clone();
+        async_stream::try_stream! {
+            // Before the first read: what lands meanwhile wakes us.
+            let mut watch = store.hub.watch(&thread);
+            let mut cursor = after;
+            loop {
+                watch.sequence.mark_unchanged();
+                // Asked before reading: if no run is under way now, the read below sees everything there will be.
+                let is_idle = until == Until::Idle && !store.has_active_run(&thread).await?;
+                loop {
+                    let events = store.list_events(&thread, cursor, None, BATCH).await?;
+                    let is_last = events.len() < BATCH as usize;
+                    for event in events {
+                        cursor = event.sequence;
+                        let is_end = matches!(
+                            (&event.event, &until),
+                            (Event::RunFinished { .. }, Until::RunFinished(run)) if event.run_id.as_ref() == Some(run)
+                        );
+                        yield Tailed::Event(event);
+                        if is_end {
+                            return;
+                        }
+                    }
+                    if is_last {
+                        break;
+                    }
+                }
+                if is_idle {
+                    return;
+                }
+                while let Some(delta) = next_delta(&mut watch, cursor).await {
+                    yield Tailed::Delta(delta);
+                }
+            }
+        }
+    }
+
+    /// Tells whether a run of the thread is queued or running.
+    pub async fn has_active_run(&self, thread: &ThreadId) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            "-- has_active_run
+             select exists(select 1 from runs where thread_id = $1 and status in ('queued', 'running'))",
+        )
+        .bind(thread.as_str())
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Gives a run's status, for those who wait for its end without reading its events.
+    pub async fn find_run_status(&self, run: &RunId) -> Result<Option<RunStatus>> {
+        let row =
+            sqlx::query("select status from runs where id = $1").bind(run.as_str()).fetch_optional(&self.pool).await?;
+        row.map(|row| row.parse("status")).transpose()
+    }
+}
+
+/// Waits for something to show: a delta that belongs after `cursor`, or `None` when the log shall be read again.
+async fn next_delta(watch: &mut Watch, cursor: i64) -> Option<Delta> {
+    loop {
+        tokio::select! {
+            // Events first: a delta must not overtake an event that was committed before it.
+            biased;
+            _ = watch.sequence.wait_for(|newest| *newest > cursor) => return None,
+            sent = watch.deltas.recv() => match sent {
+                // Sent after events that we have not read yet: read them first. The delta itself is lost to us, the
+                // item that it becomes part of repeats it.
+                Ok(sent) if sent.after > cursor => return None,
+                // Left over from before an event we have read: the finished item has told it already.
+                Ok(sent) if sent.after < cursor => {}
+                Ok(sent) => return Some(sent.delta),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            },
+            () = tokio::time::sleep(POLL) => return None,
+        }
+    }
+}

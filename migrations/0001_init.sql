@@ -120,6 +120,8 @@ create table runs (
     lease_token uuid,
     lease_node text,
     lease_until timestamptz,
+    -- Checkpoints written; each names the number it expects, so none is written twice.
+    checkpoints bigint not null default 0,
     cancel_requested_at timestamptz,
     outcome jsonb,
     input_tokens bigint not null default 0,

@@ -16,16 +16,32 @@ use uuid::Uuid;
 
 use crate::{Error, Result, Store, events::to_text, messages::preview, row::to_json, runs};
 
-/// The right to write one run's progress.
-#[derive(Debug, Clone)]
+/// The right to write one run's progress. It is a value, and there is one of it: whoever drives the run owns it.
+#[derive(Debug)]
 pub struct Lease {
     pub run_id: RunId,
     pub thread_id: ThreadId,
     token: Uuid,
+    /// Checkpoints written so far. Each names its number, so one whose answer was lost is not written twice.
+    checkpoints: i64,
+}
+
+impl Lease {
+    /// Gives what renewing needs, for the task that renews beside the work.
+    pub fn renewal(&self) -> Renewal {
+        Renewal { run_id: self.run_id.clone(), token: self.token }
+    }
+}
+
+/// The right to renew a lease, and nothing else.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    pub run_id: RunId,
+    token: Uuid,
 }
 
 /// A run that was claimed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Claimed {
     pub lease: Lease,
     pub run: Run,
@@ -116,6 +132,7 @@ impl Store {
                     run_id: run.id.clone(),
                     thread_id: run.thread_id.clone(),
                     token: row.try_get("lease_token")?,
+                    checkpoints: row.try_get("checkpoints")?,
                 };
                 Ok(Claimed { lease, run, last_sequence })
             })
@@ -137,7 +154,7 @@ impl Store {
     }
 
     /// Makes a lease valid for another `ttl` from now.
-    pub async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Renewed> {
+    pub async fn renew(&self, lease: &Renewal, ttl: Duration) -> Result<Renewed> {
         let row = sqlx::query(
             "-- renew
              update runs
@@ -170,7 +187,10 @@ impl Store {
     }
 
     /// Writes progress, all or nothing, and gives the number of the thread's newest event.
-    pub async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint) -> Result<i64> {
+    ///
+    /// After `Unavailable` it may or may not have been written; calling it again with the same checkpoint writes it
+    /// exactly once.
+    pub async fn checkpoint(&self, lease: &mut Lease, checkpoint: &Checkpoint) -> Result<i64> {
         let (roles, blocks): (Vec<_>, Vec<_>) =
             checkpoint.transcript.iter().map(|(role, blocks)| (*role, blocks.as_str())).unzip();
         let events: Vec<_> = checkpoint.events.iter().map(to_text).collect();
@@ -180,14 +200,15 @@ impl Store {
             "-- checkpoint
              with run as (
                  update runs r
-                 set turns = r.turns + (case when $6::text is null then 0 else 1 end),
+                 set checkpoints = r.checkpoints + 1,
+                     turns = r.turns + (case when $6::text is null then 0 else 1 end),
                      calls = r.calls + $15,
                      input_tokens = r.input_tokens + $9,
                      output_tokens = r.output_tokens + $10,
                      cache_read_tokens = r.cache_read_tokens + $11,
                      cache_write_tokens = r.cache_write_tokens + $12,
                      cost_micro_usd = r.cost_micro_usd + $13
-                 where r.id = $1 and r.lease_token = $2 and r.status = 'running'
+                 where r.id = $1 and r.lease_token = $2 and r.status = 'running' and r.checkpoints = $16
                  returning r.id, r.thread_id, r.turns
              ), thread as (
                  update threads t
@@ -236,18 +257,53 @@ impl Store {
         .bind(spent.cost.0)
         .bind(turn.map_or(0, |turn| turn.duration.as_millis() as i64))
         .bind(checkpoint.calls)
+        .bind(lease.checkpoints)
         .fetch_optional(&self.pool)
-        .await?
-        .ok_or(Error::LeaseLost)?;
-        let last_sequence = row.try_get("last_sequence")?;
+        .await?;
+        let last_sequence = match row {
+            Some(row) => row.try_get("last_sequence")?,
+            // Either the lease is lost, or this very checkpoint was written and the answer to it was lost.
+            None => self.find_written(lease).await?.ok_or(Error::LeaseLost)?,
+        };
+        lease.checkpoints += 1;
         if !events.is_empty() {
             self.hub.hint_events(&lease.thread_id, last_sequence);
         }
         Ok(last_sequence)
     }
 
+    /// Finds the thread's newest event if the lease's next checkpoint is written already.
+    async fn find_written(&self, lease: &Lease) -> Result<Option<i64>> {
+        Ok(sqlx::query_scalar(
+            "-- find_written
+             select t.last_sequence
+             from runs r join threads t on t.id = r.thread_id
+             where r.id = $1 and r.lease_token = $2 and r.status = 'running' and r.checkpoints = $3 + 1",
+        )
+        .bind(lease.run_id.as_str())
+        .bind(lease.token)
+        .bind(lease.checkpoints)
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// Gives why the model stopped in the run's last turn; `None` before the first.
+    pub async fn find_stop_reason(&self, run: &RunId) -> Result<Option<String>> {
+        Ok(sqlx::query_scalar("select stop_reason from turns where run_id = $1 order by number desc limit 1")
+            .bind(run.as_str())
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    /// Registers interest in the run's cancellation until the value is dropped.
+    pub fn cancel_hints(&self, run: &RunId) -> CancelHints {
+        self.hub.cancels(run)
+    }
+
     /// Ends a run: its status, the thread's, the assistant's message and the last event, all or nothing.
-    pub async fn finish_run(&self, lease: Lease, outcome: &Outcome, spent: Spent) -> Result<()> {
+    ///
+    /// After `Unavailable` it may or may not have been written; a second call then says `LeaseLost` if it was.
+    pub async fn finish_run(&self, lease: &Lease, outcome: &Outcome, spent: Spent) -> Result<()> {
         let mut connection = self.pool.acquire().await?;
         let sequence =
             finish(&mut connection, &lease.run_id, Some(lease.token), outcome, spent).await?.ok_or(Error::LeaseLost)?;

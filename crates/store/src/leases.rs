@@ -14,7 +14,7 @@ use domain::{
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{Error, Result, Store, events::to_text, messages::preview, row::to_json, runs};
+use crate::{Error, Result, Store, events::to_text, hub::CancelHints, messages::preview, row::to_json, runs};
 
 /// The right to write one run's progress. It is a value, and there is one of it: whoever drives the run owns it.
 #[derive(Debug)]

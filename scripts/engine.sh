@@ -29,13 +29,15 @@ start_engine() {
   if [ -d /run/systemd/system ]; then
     as_root systemctl start docker || die "systemctl cannot start docker: see journalctl -u docker"
   else
-    local pid flags=(--log-level=warn)
-    # A killed engine leaves its pid file behind, and its pid may be a zombie's or somebody else's by now: only a process
-    # that really is an engine counts.
-    pid=$(cat /var/run/docker.pid 2>/dev/null || true)
-    if [ -n "$pid" ] && [[ "$(as_root readlink -e "/proc/$pid/exe" || true)" != */dockerd ]]; then
-      as_root rm -f /var/run/docker.pid
-    fi
+    local file pid flags=(--log-level=warn)
+    # A killed engine leaves its pid files behind, and a pid may be a zombie's or somebody else's by now: only a process
+    # that really is an engine counts. The engine itself only asks whether there is a process, and waits for it in vain.
+    for file in /var/run/docker.pid /var/run/docker/containerd/containerd.pid; do
+      pid=$(as_root cat "$file" 2>/dev/null || true)
+      if [ -n "$pid" ] && [[ ! "$(as_root readlink -e "/proc/$pid/exe" || true)" =~ /(dockerd|containerd)$ ]]; then
+        as_root rm -f "$file"
+      fi
+    done
     # Said both as a flag and in the file, it is an error.
     grep -qs live-restore /etc/docker/daemon.json || flags+=(--live-restore)
     as_root sh -c 'exec setsid -f dockerd "$@" </dev/null >>/var/log/dockerd.log 2>&1' sh "${flags[@]}"

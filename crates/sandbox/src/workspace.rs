@@ -153,7 +153,7 @@ async fn on_blocking_thread<T: Send + 'static>(
 
 fn modified(stat: &Stat) -> DateTime<Utc> {
     // The container may set any time at all; one that no calendar knows is shown as the epoch.
-    DateTime::from_timestamp(stat.st_mtime as i64, stat.st_mtime_nsec as u32).unwrap_or_default()
+    DateTime::from_timestamp(stat.st_mtime, stat.st_mtime_nsec as u32).unwrap_or_default()
 }
 
 fn size(stat: &Stat) -> u64 {

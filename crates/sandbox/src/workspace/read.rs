@@ -22,7 +22,7 @@ pub struct OpenFile {
     /// In bytes, when it was opened.
     pub size: u64,
     pub modified: DateTime<Utc>,
-    /// Guessed from the name: `text/x-python`; `application/octet-stream` where nothing is known.
+    /// Guessed from the name: `text/html`; `application/octet-stream` where nothing is known.
     pub mime: String,
 }
 

@@ -127,6 +127,7 @@ impl Archive {
                 let Some(name) = self.name(&found.path, "") else { return Ok(()) };
                 let options = options(&found.stat)
                     .compression_method(CompressionMethod::Stored)
+                    .compression_level(None)
                     .external_attributes((S_IFLNK | 0o777) << 16);
                 self.writer.start_file(name, options)?;
                 self.writer.write_all(target.as_bytes())?;

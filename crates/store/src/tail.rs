@@ -34,7 +34,7 @@ pub enum Until {
 #[derive(Debug, Clone)]
 pub enum Tailed {
     /// Durable and numbered: a reader may resume after it.
-    Event(Recorded),
+    Event(Box<Recorded>),
     /// On its way, not numbered; the finished item repeats it.
     Delta(Delta),
 }
@@ -68,7 +68,7 @@ impl Store {
                             (&event.event, &until),
                             (Event::RunFinished { .. }, Until::RunFinished(run)) if event.run_id.as_ref() == Some(run)
                         );
-                        yield Tailed::Event(event);
+                        yield Tailed::Event(Box::new(event));
                         if is_end {
                             return;
                         }

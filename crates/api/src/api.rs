@@ -1,0 +1,96 @@
+//! What every handler is given: the parts of the server it may use, and the settings.
+
+use std::{
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use axum::extract::FromRef;
+use sandbox::Sandboxes;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::Models;
+
+/// The state of the API. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    pub store: Store,
+    pub sandboxes: Sandboxes,
+    pub settings: Arc<Settings>,
+    /// What `GET /agents/models` offers; replaced as a whole when the server has read a new catalogue.
+    pub models: Arc<RwLock<Models>>,
+    /// Cancelled when the server begins to stop: streams end, nothing new is begun.
+    pub stopping: CancellationToken,
+    /// When the server started, for `uptime`.
+    pub started: Instant,
+    /// Renders the process's metrics as Prometheus text.
+    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl FromRef<Api> for Arc<Settings> {
+    fn from_ref(api: &Api) -> Self {
+        Arc::clone(&api.settings)
+    }
+}
+
+/// Settings of the API. All have defaults that suit one machine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Requests that one key may make in a window; 0 is no limit.
+    pub requests_per_window: u32,
+    pub window: Duration,
+    /// Wrong keys taken from one address in a minute before it gets 429 for them.
+    pub failed_logins_per_minute: u32,
+    /// The largest JSON body.
+    pub max_body_bytes: usize,
+    /// The largest uploaded file.
+    pub max_upload_bytes: u64,
+    /// How deep arrays and objects of a body may nest.
+    pub max_json_depth: usize,
+    /// How long the whole of a JSON body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long an upload may be silent.
+    pub upload_idle_timeout: Duration,
+    /// A stream with nothing to say says that, this often.
+    pub heartbeat: Duration,
+    /// How long a connection may take to send a request's headers. The server process sets it on its listener.
+    pub header_timeout: Duration,
+    /// The model of agents that name none, and of threads without an agent.
+    pub default_model: String,
+    pub version: Version,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            requests_per_window: 1000,
+            window: Duration::from_secs(15 * 60),
+            failed_logins_per_minute: 20,
+            max_body_bytes: 10 * 1024 * 1024,
+            max_upload_bytes: 2 * 1024 * 1024 * 1024,
+            max_json_depth: 64,
+            body_timeout: Duration::from_secs(30),
+            upload_idle_timeout: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(15),
+            header_timeout: Duration::from_secs(10),
+            default_model: "claude-sonnet-4-5".to_owned(),
+            version: Version::default(),
+        }
+    }
+}
+
+/// What this build is.
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub version: String,
+    /// RFC 3339.
+    pub built_at: Option<String>,
+    pub git_commit: Option<String>,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), built_at: None, git_commit: None }
+    }
+}

@@ -1,0 +1,116 @@
+//! Who makes a request: the key, the project it opens, and how often it may be used.
+//!
+//! A wrong key is counted against its address and never against the right keys that come from there: behind a proxy all
+//! clients share an address, and one misconfigured client must not lock out the others. Guessing gains nothing by that,
+//! since a key has 256 random bits; what the limit saves is the database.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, Request, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use domain::{ApiKeyId, ProjectId};
+use secrecy::SecretString;
+
+use crate::{Api, Error, Result, limits::Limits};
+
+/// The longest key that is looked up.
+const MAX_KEY_BYTES: usize = 512;
+
+/// Who makes the request. Every authenticated handler can ask for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub project: ProjectId,
+    pub key: ApiKeyId,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        parts.extensions.get().cloned().ok_or_else(|| Error::internal("a route that needs a caller is not behind auth"))
+    }
+}
+
+/// Lets a request pass that has a valid key with requests left.
+pub(crate) async fn authenticate(
+    State((api, limits)): State<(Api, Arc<Limits>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let address = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip());
+    let caller = match identify(&api, &limits, request.headers(), address).await {
+        Ok(caller) => caller,
+        Err(err) => return err.into_response(),
+    };
+    tracing::Span::current().record("project", caller.project.as_str());
+    let standing = limits.count_request(&caller.key);
+    let mut response = match &standing {
+        Ok(_) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(exhausted) => exhausted.error().into_response(),
+    };
+    match standing {
+        Ok(standing) => standing.write(response.headers_mut()),
+        Err(exhausted) => exhausted.write(response.headers_mut()),
+    }
+    response
+}
+
+async fn identify(api: &Api, limits: &Limits, headers: &HeaderMap, address: IpAddr) -> Result<Caller> {
+    let refused = |message: &'static str| {
+        limits.count_failure(address)?;
+        Err(Error::new(StatusCode::UNAUTHORIZED, message))
+    };
+    let key = match find_key(headers) {
+        Ok(Some(key)) => key,
+        Ok(None) => {
+            let message = "Missing API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'";
+            return Err(Error::new(StatusCode::UNAUTHORIZED, message));
+        }
+        Err(message) => return refused(message),
+    };
+    let Some(found) = api.store.find_caller(&key).await? else { return refused("Invalid or missing API key") };
+    let caller = Caller { project: found.project_id, key: found.key_id };
+    match headers.get("x-computer-agents-organization") {
+        Some(named) if named.as_bytes() != caller.project.as_str().as_bytes() => {
+            Err(Error::new(StatusCode::FORBIDDEN, "The API key does not open the organization that was named"))
+        }
+        _ => Ok(caller),
+    }
+}
+
+/// Finds the key among the headers. `Err` says why what is there cannot be one.
+fn find_key(headers: &HeaderMap) -> std::result::Result<Option<SecretString>, &'static str> {
+    let malformed = "The API key is malformed";
+    let key = match headers.get(header::AUTHORIZATION) {
+        Some(value) => {
+            let value = value.to_str().map_err(|_| malformed)?;
+            let (scheme, key) = value.trim().split_once(' ').unwrap_or((value.trim(), ""));
+            if !scheme.eq_ignore_ascii_case("bearer") {
+                return Err("The Authorization header must be 'Bearer KEY'");
+            }
+            key
+        }
+        None => match headers.get("x-api-key") {
+            Some(value) => value.to_str().map_err(|_| malformed)?,
+            None => return Ok(None),
+        },
+    };
+    match key.trim() {
+        "" => Ok(None),
+        key if key.len() > MAX_KEY_BYTES => Err(malformed),
+        key => Ok(Some(SecretString::from(key))),
+    }
+}

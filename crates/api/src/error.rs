@@ -1,0 +1,205 @@
+//! What a client is told when a request fails, and what the log is told.
+//!
+//! Clients crash on error bodies that are not a JSON object with a string `error`, so there is one shape, also for
+//! unknown routes and broken bodies. The two texts are kept apart: `message` is for the client; the source, with its
+//! chain, is logged once when the response is made, and never sent.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+/// A request that failed.
+#[derive(Debug)]
+pub struct Error {
+    status: StatusCode,
+    message: Cow<'static, str>,
+    code: Option<&'static str>,
+    details: Option<Value>,
+    retry_after: Option<Duration>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// The field by its name on the wire, for example `mcpServers[0].url`.
+    pub field: String,
+    pub message: String,
+}
+
+/// The body of every response that is not a success.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error, example = json!({"error": "Not Found", "message": "Agent agent_1 not found"}))]
+pub(crate) struct ErrorBody {
+    /// The status's reason phrase.
+    error: &'static str,
+    /// A sentence that says what was wrong.
+    message: Cow<'static, str>,
+    /// A word for programs, where more than the status is to be told: `VALIDATION_FAILED`, `disk_full`, `thread_busy`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// For `VALIDATION_FAILED`: an array of `{field, message}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Value>,
+}
+
+impl Error {
+    /// Makes an error with a sentence for the client.
+    pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into(), code: None, details: None, retry_after: None, source: None }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 404 for a thing that is not there, or belongs to another project.
+    pub(crate) fn not_found(kind: &str, id: impl fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("{kind} {id} not found"))
+    }
+
+    /// 400 for fields whose values are not acceptable.
+    pub(crate) fn invalid(fields: Vec<FieldError>) -> Self {
+        let message = fields.iter().map(|field| format!("{}: {}", field.field, field.message)).collect::<Vec<_>>();
+        Self::bad_request(message.join("; ")).with_code("VALIDATION_FAILED").with_details(json!(fields))
+    }
+
+    /// 400 for one field whose value is not acceptable.
+    pub(crate) fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// 400 for a field that must be there.
+    pub(crate) fn missing_field(field: &str) -> Self {
+        Self::bad_request(format!("Missing required field: {field}"))
+            .with_code("VALIDATION_FAILED")
+            .with_details(json!([FieldError { field: field.to_owned(), message: "is required".to_owned() }]))
+    }
+
+    /// 500. The client learns nothing; the log gets the source.
+    pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on the server; its log says more")
+            .with_source(source)
+    }
+
+    /// 503 for what may work again soon.
+    pub(crate) fn unavailable(
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_retry_after(Duration::from_secs(2)).with_source(source)
+    }
+
+    pub(crate) fn with_code(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    pub(crate) fn with_details(self, details: Value) -> Self {
+        Self { details: Some(details), ..self }
+    }
+
+    pub(crate) fn with_retry_after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay), ..self }
+    }
+
+    pub(crate) fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        // Here and nowhere else: whoever turns an error into a response gives up on it.
+        if self.status.is_server_error() {
+            let mut chain = String::new();
+            let mut source = self.source();
+            while let Some(err) = source {
+                chain.push_str(if chain.is_empty() { "" } else { ": " });
+                chain.push_str(&err.to_string());
+                source = err.source();
+            }
+            tracing::error!(status = self.status.as_u16(), cause = %chain, "{}", self.message);
+        }
+        let body = ErrorBody {
+            error: self.status.canonical_reason().unwrap_or("Error"),
+            message: self.message,
+            code: self.code,
+            details: self.details,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(delay) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(delay));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Gives a delay as a header's value, rounded up: who waits that long has waited long enough.
+pub(crate) fn whole_seconds(delay: Duration) -> HeaderValue {
+    HeaderValue::from(delay.as_millis().div_ceil(1000) as u64)
+}
+
+impl From<store::Error> for Error {
+    fn from(err: store::Error) -> Self {
+        use store::Error as E;
+        match err {
+            E::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, err.to_string()),
+            E::Busy => Self::new(StatusCode::CONFLICT, "The thread is busy with another run").with_code("thread_busy"),
+            E::Conflict(message) => Self::new(StatusCode::CONFLICT, message).with_code("conflict"),
+            E::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, err.to_string()).with_code("key_reused"),
+            E::State(message) => Self::bad_request(message),
+            E::Unavailable(_) => Self::unavailable("The database is not reachable right now; try again", err),
+            E::LeaseLost | E::Database(_) | E::Unreadable { .. } | E::Setup(_) => Self::internal(err),
+        }
+    }
+}
+
+impl From<sandbox::Error> for Error {
+    fn from(err: sandbox::Error) -> Self {
+        use sandbox::Error as E;
+        match err {
+            E::NotFound(_) => Self::new(StatusCode::NOT_FOUND, sentence(&err)),
+            E::IsDirectory(_) | E::NotADirectory(_) | E::Refused { .. } => {
+                Self::new(StatusCode::CONFLICT, sentence(&err))
+            }
+            E::PermissionDenied(_) | E::Outside(_) => Self::new(StatusCode::FORBIDDEN, sentence(&err)),
+            E::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, sentence(&err)),
+            E::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "No space is left on the server's disk")
+                .with_code("disk_full"),
+            err => Self::internal(err),
+        }
+    }
+}
+
+/// Gives an error's own text as a sentence for the client.
+fn sentence(err: &sandbox::Error) -> String {
+    let text = err.to_string();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}

@@ -1,0 +1,32 @@
+//! The HTTP API: JSON in, rows; rows, JSON out.
+//!
+//! Only this crate knows the names of the wire and HTTP's statuses. It never calls the executor: a message becomes a row
+//! in the store, and what happens to it is read from the store again. Every route is registered together with its
+//! description, so the OpenAPI document cannot miss one.
+
+mod agents;
+mod api;
+mod auth;
+mod body;
+mod check;
+mod cors;
+mod deleted;
+mod error;
+mod json;
+mod limits;
+mod list;
+mod models;
+mod openapi;
+mod path;
+mod query;
+mod router;
+mod timestamp;
+mod trace;
+
+pub use api::{Api, Settings, Version};
+pub use error::Error;
+pub use models::{Model, Models};
+pub use router::{openapi, router};
+
+/// The result of every handler.
+type Result<T, E = Error> = std::result::Result<T, E>;

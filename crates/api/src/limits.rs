@@ -1,0 +1,127 @@
+//! How often a key may be used, and how often an address may be wrong.
+//!
+//! Both are leaky buckets (GCRA) in memory of this process: a full bucket drains evenly over its window, so a client that
+//! was refused can go on after a moment, not after the whole window. Memory is bounded: keys are the ones that exist,
+//! addresses are forgotten when their bucket is empty.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use domain::ApiKeyId;
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::StateInformationMiddleware,
+    state::keyed::DashMapStateStore,
+};
+
+use crate::{Error, Result, Settings, error::whole_seconds};
+
+/// How many addresses are remembered at once.
+const MAX_ADDRESSES: usize = 65_536;
+
+type Buckets<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
+pub(crate) struct Limits {
+    requests: Option<Buckets<ApiKeyId>>,
+    quota: u32,
+    window: Duration,
+    failures: Option<Buckets<IpAddr>>,
+}
+
+/// How a key stands after a request that was let pass.
+pub(crate) struct Standing {
+    /// Limit, what remains, and how long until all of it is there again; `None` without a limit.
+    counted: Option<(u32, u32, Duration)>,
+}
+
+/// A key that has no request left.
+pub(crate) struct Exhausted {
+    quota: u32,
+    window: Duration,
+    wait: Duration,
+}
+
+impl Limits {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        // One request comes back every `window / burst`, so a whole window gives them all back.
+        let buckets = |burst: u32, window: Duration| {
+            Some(Quota::with_period(window.checked_div(burst)?)?.allow_burst(NonZeroU32::new(burst)?))
+        };
+        Self {
+            requests: buckets(settings.requests_per_window, settings.window)
+                .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
+            quota: settings.requests_per_window,
+            window: settings.window,
+            failures: buckets(settings.failed_logins_per_minute, Duration::from_secs(60))
+                .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
+        }
+    }
+
+    pub(crate) fn count_request(&self, key: &ApiKeyId) -> std::result::Result<Standing, Exhausted> {
+        let Some(buckets) = &self.requests else { return Ok(Standing { counted: None }) };
+        match buckets.check_key(key) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let reset = self.window / self.quota * self.quota.saturating_sub(remaining);
+                Ok(Standing { counted: Some((self.quota, remaining, reset)) })
+            }
+            Err(not_until) => {
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                Err(Exhausted { quota: self.quota, window: self.window, wait })
+            }
+        }
+    }
+
+    /// Counts a wrong key. An error if there were too many from this address.
+    pub(crate) fn count_failure(&self, address: IpAddr) -> Result<()> {
+        let Some(buckets) = &self.failures else { return Ok(()) };
+        let too_many = |wait| {
+            let message = "Too many requests with a wrong API key from this address";
+            Error::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(wait)
+        };
+        if buckets.len() >= MAX_ADDRESSES {
+            buckets.retain_recent();
+            if buckets.len() >= MAX_ADDRESSES {
+                return Err(too_many(Duration::from_secs(60)));
+            }
+        }
+        match buckets.check_key(&network(address)) {
+            Ok(_) => Ok(()),
+            Err(not_until) => Err(too_many(not_until.wait_time_from(DefaultClock::default().now()))),
+        }
+    }
+}
+
+impl Standing {
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        if let Some((limit, remaining, reset)) = self.counted {
+            headers.insert("ratelimit-limit", HeaderValue::from(limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(remaining));
+            headers.insert("ratelimit-reset", whole_seconds(reset));
+        }
+    }
+}
+
+impl Exhausted {
+    pub(crate) fn error(&self) -> Error {
+        let message = format!("Too many requests: a key may make {} in {} seconds", self.quota, self.window.as_secs());
+        Error::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(self.wait)
+    }
+
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        Standing { counted: Some((self.quota, 0, self.wait)) }.write(headers);
+    }
+}
+
+/// Gives what counts as one address: a whole /64 of IPv6, since that is what one client is given.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}

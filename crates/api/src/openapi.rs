@@ -1,0 +1,95 @@
+//! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Server,
+        path::{Operation, ParameterIn, PathItem},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+
+use crate::error::{ErrorBody, FieldError};
+
+const DESCRIPTION: &str = "\
+Agents (the brain), environments (the computer), skills (the tools), threads (the work). Every route is served at `/` and \
+at `/v1`. Send an API key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. Bodies are JSON whatever `Content-Type` \
+says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent field is left alone while `null` clears it. \
+Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`.";
+
+const TAGS: [(&str, &str); 5] = [
+    ("agents", "Stored instructions, a model and skills."),
+    (
+        "environments",
+        "Stored descriptions of computers. Each has a workspace of files, and a container while it is used.",
+    ),
+    ("files", "The files of an environment, whether its container runs or not."),
+    ("threads", "Conversations. A message starts a run, whose events are streamed."),
+    ("system", "The server itself. No key is needed."),
+];
+
+/// Failures that any route with a key may answer with.
+const COMMON_FAILURES: [(&str, &str); 5] = [
+    ("400", "Something about the request is wrong; `message` says what"),
+    ("401", "The API key is missing or not valid"),
+    ("429", "Too many requests; `Retry-After` says when to try again"),
+    ("500", "A fault of the server; its log says more"),
+    ("503", "The server cannot work right now; `Retry-After` says when to try again"),
+];
+
+/// Joins the documents of the routes without a key and of those with one.
+pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
+    for operation in keyed.paths.paths.values_mut().flat_map(operations) {
+        for (status, description) in COMMON_FAILURES {
+            let responses = &mut operation.responses.responses;
+            responses.entry(status.to_owned()).or_insert_with(|| failure(description));
+        }
+        // An operation with a part of the path in it can name what is not there.
+        let has_path =
+            operation.parameters.iter().flatten().any(
+                |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path),
+            );
+        if has_path {
+            let responses = &mut operation.responses.responses;
+            responses.entry("404".to_owned()).or_insert_with(|| failure("There is no such thing in this project"));
+        }
+    }
+    for operation in open.paths.paths.values_mut().flat_map(operations) {
+        // An empty requirement: none is needed, and a key does no harm.
+        operation.security = Some(vec![SecurityRequirement::default()]);
+    }
+    open.merge(keyed);
+    // Routers write the rest of a path as `{*path}`; in OpenAPI it is a parameter like others.
+    let paths = std::mem::take(&mut open.paths.paths);
+    open.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    open.info = Info::builder()
+        .title("Atelier")
+        .description(Some(DESCRIPTION))
+        .version(env!("CARGO_PKG_VERSION"))
+        .license(Some(License::builder().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    open.servers = Some(vec![Server::new("/v1"), Server::new("/")]);
+    open.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
+    open.security = Some(vec![
+        SecurityRequirement::new("bearer", Vec::<String>::new()),
+        SecurityRequirement::new("apiKey", Vec::<String>::new()),
+    ]);
+    let components = open.components.get_or_insert_default();
+    components.schemas.insert(ErrorBody::name().into_owned(), ErrorBody::schema());
+    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
+    components.security_schemes.insert("bearer".to_owned(), RefOr::T(SecurityScheme::Http(bearer)));
+    let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+    components.security_schemes.insert("apiKey".to_owned(), RefOr::T(SecurityScheme::ApiKey(header)));
+    open
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+fn failure(description: &str) -> RefOr<utoipa::openapi::Response> {
+    let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();
+    RefOr::T(ResponseBuilder::new().description(description).content("application/json", body).build())
+}

@@ -1,0 +1,49 @@
+//! Reading query strings: camelCase names, `true|false|1|0`, and pages.
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use store::Page;
+
+use crate::{Error, Result};
+
+/// A request's query string as a `T`. Unknown names are ignored.
+pub(crate) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Error::bad_request("The query has the character NUL (%00)"));
+        }
+        let query = axum::extract::Query::try_from_uri(&parts.uri).map_err(|err| {
+            let text = err.body_text();
+            let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            let (name, what) = text.split_once(": ").unwrap_or(("query", text));
+            Error::invalid_field(name, what)
+        })?;
+        Ok(Self(query.0))
+    }
+}
+
+/// Reads a yes or no: clients send `true` and `false`, browsers of the platform `1` and `0`.
+pub(crate) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<bool>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
+        Some("") | None => Ok(None),
+        Some(other) => Err(serde::de::Error::custom(format!("expected true, false, 1 or 0, not {other:?}"))),
+    }
+}
+
+/// Checks the part of a list that is asked for. A `limit` above `max` gives `max`; 0 gives no items, but the count.
+pub(crate) fn page(limit: Option<i64>, offset: Option<i64>, default: i64, max: i64) -> Result<Page> {
+    let limit = limit.unwrap_or(default);
+    let offset = offset.unwrap_or(0);
+    for (name, value) in [("limit", limit), ("offset", offset)] {
+        if value < 0 {
+            return Err(Error::invalid_field(name, "must not be negative"));
+        }
+    }
+    Ok(Page { limit: limit.min(max), offset })
+}

@@ -1,0 +1,63 @@
+//! All routes, in one table that is served at `/` and at `/v1`.
+//!
+//! Some clients put `/v1` before every path and some never do, and none follows a redirect; so the same table is mounted
+//! twice. A resource is one line here.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{Api, Error, agents, auth, cors, limits::Limits, models, openapi::document, trace};
+
+/// The routes that need no key.
+fn open_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+}
+
+/// The routes that need a key.
+fn keyed_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().merge(models::routes()).merge(agents::routes())
+}
+
+/// Makes the service. It wants `ConnectInfo<SocketAddr>`, to tell clients with wrong keys apart.
+pub fn router(api: Api) -> Router {
+    let limits = Arc::new(Limits::new(&api.settings));
+    let authenticate = from_fn_with_state((api.clone(), limits), auth::authenticate);
+    let open: Router<Api> = open_routes().into();
+    // A route layer runs only where a route matches: what is not served is 404 or 405 with and without a key.
+    let keyed: Router<Api> = Router::from(keyed_routes()).route_layer(authenticate);
+    let routes = open.merge(keyed).method_not_allowed_fallback(method_not_allowed);
+    Router::new()
+        .nest("/v1", routes.clone())
+        .merge(routes)
+        .fallback(no_such_route)
+        // Bodies are limited where they are read.
+        .layer(DefaultBodyLimit::disable())
+        .layer(CatchPanicLayer::custom(trace::panicked))
+        .layer(cors::layer())
+        .layer(from_fn(trace::observe))
+        .with_state(api)
+}
+
+/// Gives the OpenAPI document of all routes.
+pub fn openapi() -> OpenApi {
+    document(open_routes().into_openapi(), keyed_routes().into_openapi())
+}
+
+async fn no_such_route(request: Request) -> Error {
+    let message = format!("Nothing is served at {} {}", request.method(), request.uri().path());
+    Error::new(StatusCode::NOT_FOUND, message)
+}
+
+async fn method_not_allowed(request: Request) -> Error {
+    let message = format!("{} is not possible at {}", request.method(), request.uri().path());
+    Error::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}

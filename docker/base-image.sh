@@ -26,6 +26,11 @@ excluded=(
 work=$(mktemp -d)
 trap '"${as_root[@]}" rm -rf "$work"' EXIT
 
+# Named, because on Ubuntu apt itself does not trust Debian's keys.
+keys=/usr/share/keyrings/debian-archive-keyring.gpg
+keyring=()
+[ ! -e "$keys" ] || keyring=("--keyring=$keys")
+
 if command -v mmdebstrap >/dev/null; then
   dpkg_options=()
   for path in "${excluded[@]}"; do dpkg_options+=("--dpkgopt=path-exclude=$path"); done
@@ -35,11 +40,11 @@ if command -v mmdebstrap >/dev/null; then
   "${as_root[@]}" mmdebstrap --variant=apt "${dpkg_options[@]}" \
     --customize-hook='printf "DPkg::Post-Invoke { \"rm -f /var/cache/apt/archives/*.deb\"; };\n" >"$1/etc/apt/apt.conf.d/docker-clean"' \
     --customize-hook='rm -f "$1/etc/resolv.conf" "$1/etc/hostname"' \
-    "$suite" "$work/base.tar" ${mirror:+"$mirror"}
+    "${keyring[@]}" "$suite" "$work/base.tar" ${mirror:+"$mirror"}
   "${as_root[@]}" cat "$work/base.tar" | docker import --change 'CMD ["bash"]' - "$image"
 elif command -v debootstrap >/dev/null || [ -x /usr/sbin/debootstrap ]; then
   PATH=$PATH:/usr/sbin
-  "${as_root[@]}" debootstrap --variant=minbase "$suite" "$work/root" ${mirror:+"$mirror"}
+  "${as_root[@]}" debootstrap --variant=minbase "${keyring[@]}" "$suite" "$work/root" ${mirror:+"$mirror"}
   "${as_root[@]}" find "$work/root/usr/share/man" "$work/root/usr/share/info" "$work/root/usr/share/locale" \
     "$work/root/var/lib/apt/lists" "$work/root/var/cache/apt/archives" -mindepth 1 -delete
   "${as_root[@]}" rm -f "$work/root/etc/resolv.conf" "$work/root/etc/hostname"

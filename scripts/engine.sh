@@ -73,14 +73,14 @@ check_engine() {
   mark=$target/workspace-image/sees-$id
   if [ ! -e "$mark" ]; then
     # An engine in a virtual machine, or one whose socket was mounted into this container, has other files than we have.
-    local probe=$target/workspace-image/probe
+    local probe=$target/workspace-image/probe seen
     mkdir -p "$probe"
     date +%s%N >"$probe/word"
-    if [ "$(docker run --rm --network none --volume "$probe:/probe:ro" --entrypoint cat "$image" /probe/word 2>/dev/null)" \
-      != "$(cat "$probe/word")" ]; then
-      die "the Docker engine at $endpoint does not see this machine's files ($probe), as when it runs in a virtual machine" \
+    seen=$(docker run --rm --network none --volume "$probe:/probe:ro" --entrypoint sh "$image" -c 'cat /probe/word || true' 2>&1) \
+      || die "the Docker engine at $endpoint cannot run a container: $(printf '%s' "$seen" | grep -v '^Run ' | tail -n 1)"
+    [ "$seen" = "$(cat "$probe/word")" ] \
+      || die "the Docker engine at $endpoint does not see this machine's files ($probe), as when it runs in a virtual machine" \
         "(Docker Desktop) or on the host of the container we are in. It must run on the same machine as the server"
-    fi
     touch "$mark"
     case $facts in
       *rootless*) warn "this Docker engine is rootless: limits of memory, CPU and processes hold only with cgroup v2 and delegation," \

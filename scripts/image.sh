@@ -4,7 +4,10 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/engine.sh
+. "$root/scripts/engine.sh"
 
+enter_docker_group "$0" "$@"
 image=${1:-"atelier-workspace:latest"}
 base=$(sed -n 's/^FROM //p' "$root/docker/Dockerfile")
 work=$target/workspace-image
@@ -17,6 +20,8 @@ content=$(cat "$root"/docker/* "${certificates[@]}" <(printf '%s\n' "${certifica
 built_from() { docker image inspect --format '{{index .Config.Labels "atelier.content"}}' "$image" 2>/dev/null || true; }
 
 [ "$(built_from)" != "$content" ] || exit 0
+
+engine_answers || die "no Docker engine answers at $(engine_endpoint): run scripts/setup.sh"
 
 mkdir -p "$work"
 # Two builds at the same time would only be slower; the second finds the work done.

@@ -127,3 +127,26 @@ struct Parent {
     /// Its own place in the listing; `None` for the one asked for.
     entry: Option<usize>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_that_is_cut_off_says_so_and_keeps_what_is_shallow() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("a/b")).unwrap();
+        for path in ["a/b/1", "a/b/2", "x", "y"] {
+            std::fs::write(root.path().join(path), "").unwrap();
+        }
+        let tree = Tree::open(root.path()).unwrap();
+        let paths = |limit| {
+            let Listing { entries, truncated } = list(&tree, "", None, limit).unwrap();
+            (entries.into_iter().map(|entry| entry.path).collect::<Vec<_>>().join(" "), truncated)
+        };
+        assert_eq!(paths(3), ("a x y".to_owned(), true));
+        assert_eq!(paths(4), ("a a/b x y".to_owned(), true));
+        assert_eq!(paths(6), ("a a/b a/b/1 a/b/2 x y".to_owned(), false));
+        assert!(list(&tree, "", None, 4).unwrap().entries[1].has_children);
+    }
+}

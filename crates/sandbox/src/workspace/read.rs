@@ -1,19 +1,21 @@
 //! Reading a file.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::SeekFrom;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{Stream, stream};
+use futures::{Stream, TryStreamExt};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
 
 use super::tree::{Last, Missing, Place, Tree};
-use super::{modified, on_blocking_thread, size};
+use super::{modified, size};
 use crate::Error;
 
-const CHUNK_BYTES: u64 = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A regular file of the workspace, open for reading. What happens to its name no longer matters.
 #[derive(Debug)]
@@ -33,32 +35,11 @@ impl OpenFile {
         offset: u64,
         length: u64,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
-        let mut file = self.file.into_std().await;
-        let file = on_blocking_thread(move || {
-            file.seek(SeekFrom::Start(offset)).map_err(|err| Error::other("cannot seek in a file", err))?;
-            Ok(file)
-        })
-        .await?;
-        Ok(stream::try_unfold((file, length), |(file, left)| async move {
-            if left == 0 {
-                return Ok(None);
-            }
-            on_blocking_thread(move || {
-                let chunk = read_chunk(&file, left.min(CHUNK_BYTES))?;
-                let read = chunk.len() as u64;
-                // Cut off while we read: what is left of the promise cannot be kept.
-                let left = if read == 0 { 0 } else { left - read };
-                Ok((read > 0).then_some((chunk, (file, left))))
-            })
-            .await
-        }))
+        let mut file = self.file;
+        file.seek(SeekFrom::Start(offset)).await.map_err(|err| Error::other("cannot seek in a file", err))?;
+        let stream = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
+        Ok(stream.map_err(|err| Error::other("cannot read a file", err)))
     }
-}
-
-fn read_chunk(file: &File, length: u64) -> Result<Bytes, Error> {
-    let mut chunk = Vec::with_capacity(length as usize);
-    file.take(length).read_to_end(&mut chunk).map_err(|err| Error::other("cannot read a file", err))?;
-    Ok(chunk.into())
 }
 
 /// Opens the file at `path`.

@@ -27,7 +27,7 @@ pub(crate) async fn names(scene: &Scene, path: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_directory_becomes_an_archive_with_modes_and_links() {
     let scene = Scene::new();
-    let big: Vec<u8> = (0..2_000_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 8).to_le_bytes()).collect();
+    let big: Vec<u8> = (0..500_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 8).to_le_bytes()).collect();
     scene.put("src/app.py", b"print()");
     scene.put("src/deep/big.bin", &big);
     scene.put("src/run.sh", b"#!/bin/sh");
@@ -78,7 +78,7 @@ async fn names_that_look_alike_are_all_kept() {
 #[tokio::test]
 async fn an_archive_streams_in_small_pieces_and_may_be_left() {
     let scene = Scene::new();
-    let noise: Vec<u8> = (0..4_000_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect();
+    let noise: Vec<u8> = (0..1_000_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect();
     scene.put("noise", &noise);
     let mut stream = Box::pin(scene.workspace.zip(&at("")).await.unwrap());
     let first = stream.next().await.unwrap().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, rc::Rc, time::Duration};
 
-use guest_protocol::{Kind, Pong, Reply, Request};
+use guest_protocol::{Failure, FailureCode, Kind, Pong, Reply, Request};
 use rustix::process::{getpid, set_child_subreaper};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -100,7 +100,10 @@ impl Daemon {
                 out.reply(&reply).await
             }
             Request::BackgroundStatus { task } => {
-                let unknown = || Reply::Failed(other(format!("there is no background command {task}")));
+                let unknown = || {
+                    let message = format!("there is no background command {task}");
+                    Reply::Failed(Failure { code: FailureCode::NotFound, message })
+                };
                 out.reply(&self.tasks.state(&task).map_or_else(unknown, Reply::Task)).await
             }
             Request::StopBackground { task } => {

@@ -5,6 +5,8 @@
 
 use std::error::Error as StdError;
 
+use domain::EnvironmentId;
+
 /// A failure of a sandbox or of its files.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,6 +27,20 @@ pub enum Error {
     Refused { path: String, why: &'static str },
     #[error("no space is left on the disk")]
     DiskFull,
+    #[error("no container engine answers")]
+    NoEngine(#[source] bollard::errors::Error),
+    /// The image is not on this engine; holds its name.
+    #[error("there is no image '{0}'")]
+    NoImage(String),
+    /// The container does not come up. `log` is what it said last, and may be empty.
+    #[error("cannot start the container of environment {environment}: {reason}")]
+    StartFailed { environment: EnvironmentId, reason: String, log: String },
+    /// The environment wants the internet, and this host cannot keep its container from private networks.
+    #[error("containers with internet access cannot be kept from private networks here: {0}")]
+    Unfiltered(String),
+    /// The container has ended. Opening the sandbox again may give a new one.
+    #[error("the container has ended")]
+    Gone,
     #[error("{what}")]
     Other {
         what: String,

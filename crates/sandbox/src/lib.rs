@@ -1,7 +1,36 @@
 //! Where agents work: the container of an environment and the files that outlive it.
+//!
+//! The container is cattle, the files are not. [`Sandboxes::open`] gives a running container, made from what
+//! [`Spec`] says and rebuilt whenever that changes; [`Sandbox`] runs commands in it through `guestd`, the daemon that is
+//! its first process; [`Workspace`] reaches the same files without any container. What comes out of a container, be it
+//! bytes or files, is the work of an unknown program and is treated so.
 
 pub mod error;
+pub mod options;
+
+mod container;
+mod directories;
+mod egress;
+mod guest;
+mod network;
+mod process;
+mod reconcile;
+mod report;
+mod sandbox;
+mod sandboxes;
+mod slot;
+mod status;
 pub mod workspace;
 
+pub use egress::Egress;
 pub use error::Error;
+pub use options::{Limits, Network, Options, Spec};
+pub use process::{Chunk, Process, Stream};
+pub use reconcile::Reconciled;
+pub use report::{DiskEnforcement, Engine, Report};
+pub use sandbox::{Command, FileContent, Sandbox, Task, Written};
+pub use sandboxes::Sandboxes;
+pub use status::Status;
 pub use workspace::Workspace;
+
+pub use guest_protocol::Exit;

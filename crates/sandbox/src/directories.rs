@@ -1,0 +1,70 @@
+//! The directories of an environment on this host.
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::{DirBuilderExt, chown},
+    path::{Path, PathBuf},
+};
+
+use domain::EnvironmentId;
+
+/// `{data_dir}/environments/{id}/` and what is mounted from it into the container.
+#[derive(Debug, Clone)]
+pub(crate) struct Directories {
+    pub(crate) root: PathBuf,
+}
+
+impl Directories {
+    /// The id's alphabet has neither dots nor slashes, so the path is always one below `environments`.
+    pub(crate) fn new(data_dir: &Path, environment: &EnvironmentId) -> Self {
+        Self { root: data_dir.join("environments").join(environment.as_str()) }
+    }
+
+    /// The user's files: `/workspace` in the container.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.root.join("workspace")
+    }
+
+    /// The home directory: caches and settings of tools.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    /// Holds the socket of `guestd`. Emptied before each start.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// Makes what is missing, for the `uid:gid` that will work in it.
+    pub(crate) fn make(&self, user: &str) -> io::Result<()> {
+        if let Some(environments) = self.root.parent() {
+            // Only we look at environments from outside; each container gets its own directories as mounts.
+            DirBuilder::new().recursive(true).mode(0o700).create(environments)?;
+        }
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.root)?;
+        for (directory, mode) in [(self.workspace(), 0o755), (self.home(), 0o700), (self.run(), 0o700)] {
+            match DirBuilder::new().mode(mode).create(&directory) {
+                Ok(()) => self.give(&directory, user)?,
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(())
+    }
+
+    fn give(&self, directory: &Path, user: &str) -> io::Result<()> {
+        let (uid, gid) = user.split_once(':').unwrap_or((user, user));
+        let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else { return Ok(()) };
+        if rustix::process::geteuid().is_root() && uid != 0 {
+            return chown(directory, Some(uid), Some(gid));
+        }
+        Ok(())
+    }
+
+    /// Makes the run directory anew: what a container left there must not hinder the next.
+    pub(crate) async fn renew_run(&self, user: &str) -> Result<(), crate::Error> {
+        crate::Workspace::delete(self.run()).await?;
+        self.make(user).map_err(|err| crate::Error::other(format!("cannot make '{}'", self.root.display()), err))
+    }
+}

@@ -1,0 +1,95 @@
+//! What the operator sets for all sandboxes, and what an environment sets for its own.
+
+use std::{path::PathBuf, time::Duration};
+
+use domain::EnvironmentId;
+use serde::Serialize;
+
+/// Settings of the whole service.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Absolute. The files of an environment are in `{data_dir}/environments/{id}/`.
+    pub data_dir: PathBuf,
+    /// Path of the engine's socket; `None` takes `DOCKER_HOST` or the engine's usual place.
+    pub docker_socket: Option<String>,
+    /// The OCI runtime by the name the engine knows it (`runc`, `runsc`, …); `None` takes the engine's default.
+    pub runtime: Option<String>,
+    /// The image of environments that name none.
+    pub image: String,
+    /// Every object of ours on the engine is named and labelled with this, so that two servers may share an engine.
+    pub installation: String,
+    /// The static `guestd` binary on the engine's host.
+    pub guestd: PathBuf,
+    /// A container unused for this long is stopped. Background commands count as use for eight times as long.
+    pub idle_stop: Duration,
+    pub start_deadline: Duration,
+    /// How many containers may be starting at once; more only makes each slower.
+    pub concurrent_starts: usize,
+    /// `uid:gid` of everything in the containers. It should be the server's own, so that both may touch the files.
+    pub user: String,
+    pub limits: Limits,
+    /// Lets containers on the internet where the host cannot keep them from private networks and from itself.
+    pub allow_unfiltered_egress: bool,
+    /// Addresses or networks (`10.1.2.3`, `10.1.0.0/16`) that containers with internet may reach although they are
+    /// private: a package mirror, a proxy.
+    pub egress_allow: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Self {
+            data_dir: PathBuf::from("/var/lib/atelier"),
+            docker_socket: None,
+            runtime: None,
+            image: "atelier-workspace:latest".to_owned(),
+            installation: "default".to_owned(),
+            guestd: PathBuf::from("/usr/lib/atelier/guestd"),
+            idle_stop: Duration::from_secs(15 * 60),
+            start_deadline: Duration::from_secs(30),
+            concurrent_starts: 4,
+            user: format!("{uid}:{gid}"),
+            limits: Limits::default(),
+            allow_unfiltered_egress: false,
+            egress_allow: Vec::new(),
+        }
+    }
+}
+
+/// What a container may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Limits {
+    /// Memory, swap included.
+    pub memory_bytes: u64,
+    /// Processor cores; 0.5 is half of one.
+    pub cpus: f64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 4 * 1024 * 1024 * 1024, cpus: 2.0, pids: 1024 }
+    }
+}
+
+/// What a container may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Nothing at all: it has no network interface but its own loopback.
+    None,
+    /// The internet, but no other container, no private network and not this host.
+    Open,
+}
+
+/// What the container of an environment is made from. A container made from another is rebuilt; the files stay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Spec {
+    pub environment: EnvironmentId,
+    pub image: Option<String>,
+    pub network: Network,
+    pub limits: Option<Limits>,
+    /// Set for every command, on top of what the image sets.
+    pub env: Vec<(String, String)>,
+}

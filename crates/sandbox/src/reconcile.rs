@@ -1,0 +1,83 @@
+//! Brings what runs back to what is wanted: crashes leave containers, and idle ones cost memory.
+
+use std::{collections::HashSet, time::Duration};
+
+use domain::EnvironmentId;
+use tokio::time::Instant;
+
+use crate::{Error, Sandboxes, guest::Guest, slot::Slot};
+
+/// A container whose commands left something running stays up longer than an unused one, by this factor.
+const BACKGROUND_FACTOR: u32 = 8;
+
+/// An environment opened this recently may be newer than the caller's list of what is wanted.
+const TOO_NEW: Duration = Duration::from_secs(60);
+
+/// What a pass of the reconciler did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Engine ids of containers of this installation that nobody wants.
+    pub removed: Vec<String>,
+    /// Environments whose containers were stopped because nobody used them.
+    pub stopped: Vec<EnvironmentId>,
+}
+
+impl Sandboxes {
+    /// Removes the containers of this installation that `wanted` does not name, and stops the idle.
+    ///
+    /// Touches nothing without this installation's label, and no files. A container with a running foreground command is
+    /// never idle; one in which only background commands or left-over processes run is idle after eight times
+    /// [`idle_stop`](crate::Options::idle_stop). Firewall rules that somebody flushed are set again.
+    pub async fn reconcile(&self, wanted: &HashSet<EnvironmentId>) -> Result<Reconciled, Error> {
+        let began = Instant::now();
+        let mut done = Reconciled::default();
+        for (id, environment, is_running) in self.inner.list().await? {
+            let Some(environment) = environment else {
+                self.inner.delete(&id).await?;
+                done.removed.push(id);
+                continue;
+            };
+            if !wanted.contains(&environment) {
+                let known = self.inner.slots.get(&environment).map(|slot| slot.clone());
+                let is_new = known.as_ref().is_some_and(|slot| slot.uses.idle() < TOO_NEW + began.elapsed());
+                if !is_new {
+                    let slot = self.slot(&environment);
+                    let _changing = slot.changing.lock().await;
+                    slot.set_running(None);
+                    self.inner.stop_and_remove(&id).await?;
+                    self.inner.slots.remove(&environment);
+                    done.removed.push(id);
+                }
+                continue;
+            }
+            let slot = self.slot(&environment);
+            if is_running && self.is_idle(&environment, &slot).await {
+                let _changing = slot.changing.lock().await;
+                // Opened while we looked.
+                if slot.uses.idle() >= self.inner.options.idle_stop {
+                    slot.set_running(None);
+                    self.inner.halt(&id).await?;
+                    done.stopped.push(environment);
+                }
+            }
+        }
+        if let Err(err) = self.inner.bridge.refresh(&self.inner.engine).await {
+            tracing::warn!(error = &err as &dyn std::error::Error, "cannot renew the firewall rules");
+        }
+        Ok(done)
+    }
+
+    async fn is_idle(&self, environment: &EnvironmentId, slot: &Slot) -> bool {
+        let (idle, limit) = (slot.uses.idle(), self.inner.options.idle_stop);
+        if idle < limit {
+            return false;
+        }
+        let Ok(guest) = Guest::new(&self.inner.directories(environment).run()) else { return true };
+        match guest.ping(Duration::from_secs(3)).await {
+            // Another server's commands: it shares the engine and counts for itself.
+            Ok(pong) if pong.foreground > 0 => false,
+            Ok(pong) if pong.background + pong.lingering > 0 => idle >= limit * BACKGROUND_FACTOR,
+            Ok(_) | Err(_) => true,
+        }
+    }
+}

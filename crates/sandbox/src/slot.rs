@@ -1,0 +1,88 @@
+//! What this process knows of one environment's container.
+
+use std::{
+    sync::{
+        RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{Sandbox, Spec};
+
+/// The place of one environment. Whoever changes its container holds `changing`.
+#[derive(Default)]
+pub(crate) struct Slot {
+    pub(crate) changing: Mutex<()>,
+    running: RwLock<Option<(Spec, Sandbox)>>,
+    pub(crate) uses: std::sync::Arc<Uses>,
+}
+
+impl Slot {
+    /// The running container, whatever it was made from.
+    pub(crate) fn running(&self) -> Option<Sandbox> {
+        let running = self.running.read().expect("nobody panics with this lock");
+        running.as_ref().map(|(_, sandbox)| sandbox.clone()).filter(|sandbox| !sandbox.is_gone())
+    }
+
+    /// The running container if it was made from `spec`.
+    pub(crate) fn running_as(&self, spec: &Spec) -> Option<Sandbox> {
+        let running = self.running.read().expect("nobody panics with this lock");
+        let (_, sandbox) = running.as_ref().filter(|(its, sandbox)| its == spec && !sandbox.is_gone())?;
+        Some(sandbox.clone())
+    }
+
+    pub(crate) fn set_running(&self, running: Option<(Spec, Sandbox)>) {
+        *self.running.write().expect("nobody panics with this lock") = running;
+    }
+}
+
+/// How a container is being used, as far as this process knows; after a restart, use begins with the first look.
+#[derive(Debug)]
+pub(crate) struct Uses {
+    last: RwLock<(Instant, DateTime<Utc>)>,
+    commands: AtomicUsize,
+}
+
+impl Default for Uses {
+    fn default() -> Self {
+        Self { last: RwLock::new((Instant::now(), Utc::now())), commands: AtomicUsize::new(0) }
+    }
+}
+
+impl Uses {
+    pub(crate) fn touch(&self) {
+        *self.last.write().expect("nobody panics with this lock") = (Instant::now(), Utc::now());
+    }
+
+    pub(crate) fn last_used_at(&self) -> DateTime<Utc> {
+        self.last.read().expect("nobody panics with this lock").1
+    }
+
+    /// For how long nothing has been asked of the container; zero while a command runs.
+    pub(crate) fn idle(&self) -> Duration {
+        match self.commands.load(Ordering::Relaxed) {
+            0 => self.last.read().expect("nobody panics with this lock").0.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Counts a command until the guard is dropped.
+    pub(crate) fn command(self: &std::sync::Arc<Self>) -> InUse {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        InUse(std::sync::Arc::clone(self))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct InUse(std::sync::Arc<Uses>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.commands.fetch_sub(1, Ordering::Relaxed);
+    }
+}

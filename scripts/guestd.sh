@@ -7,7 +7,7 @@ set -euo pipefail
 
 cd "$root"
 host=$(rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --package guestd --target "$host" --target-dir "$target/guestd-build"
+CARGO_PROFILE_RELEASE_STRIP=symbols RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --package guestd --target "$host" --target-dir "$target/guestd-build"
 built=$target/guestd-build/$host/release/guestd
 if ! cmp -s "$built" "$target/guestd/guestd"; then
   mkdir -p "$target/guestd"

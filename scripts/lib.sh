@@ -26,6 +26,14 @@ want_root() {
   sudo -v || die "root is needed $1"
 }
 
+# Asks where a person sits at the terminal, and goes on where none does. Usage: confirm "Install this now?" || die …
+confirm() {
+  local answer
+  [ -t 0 ] && [ -z "${ATELIER_YES:-}" ] || return 0
+  read -r -p "$1 [Y/n] " answer || return 1
+  case $answer in '' | [Yy]*) return 0 ;; *) return 1 ;; esac
+}
+
 # runs PIDFILE NAME: whether the process in PIDFILE lives and really is NAME; pids are given to others after a crash.
 runs() {
   local pid exe

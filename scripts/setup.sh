@@ -60,10 +60,7 @@ if [ ${#packages[@]} -gt 0 ] || [ ${#crates[@]} -gt 0 ] || [ ${#components[@]} -
   [ ${#packages[@]} -eq 0 ] || note "(packages: ${packages[*]})"
   for crate in "${crates[@]}"; do note "$crate, built by cargo install"; done
   [ ${#components[@]} -eq 0 ] || note "Rust components: ${components[*]}"
-  if [ -t 0 ] && [ -z "${ATELIER_YES:-}" ]; then
-    read -r -p "Install this now? [Y/n] " answer
-    case $answer in '' | [Yy]*) ;; *) die "nothing was installed" ;; esac
-  fi
+  confirm "Install this now?" || die "nothing was installed"
 fi
 
 install_packages() {
@@ -98,7 +95,8 @@ if ! engine_answers; then
     start_engine
   fi
   if [ "$(id -u)" != 0 ] && ! engine_answers; then
-    say "Adding $(id -un) to the group docker (whoever is in it is as good as root on this machine)"
+    say "Your user cannot reach the Docker engine: it has to be in the group docker, whose members are as good as root here"
+    confirm "Add $(id -un) to the group docker?" || die "without it, run this with sudo"
     as_root usermod -aG docker "$(id -un)"
   fi
 fi

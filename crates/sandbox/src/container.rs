@@ -121,7 +121,7 @@ pub(crate) fn body(
             nano_cpus: Some((limits.cpus * 1e9) as i64),
             pids_limit: Some(i64::from(limits.pids)),
             shm_size: Some(256 * 1024 * 1024),
-            ulimits: Some(vec![ulimit("nofile", 65_536), ulimit("core", 0)]),
+            ulimits: Some(vec![ulimit("nofile", open_files()), ulimit("core", 0)]),
             cap_drop: strings(&["ALL"]),
             cap_add: is_root.then(|| ROOT_CAPABILITIES.map(str::to_owned).to_vec()),
             security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", compact(SECCOMP))]),
@@ -154,6 +154,14 @@ fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
 
 fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
+}
+
+/// Gives how many files a process may have open: enough for any tool, but not millions, since some programs close
+/// every possible one when they start. An engine without the right to raise its own limit runs, as a rule, beside a
+/// server with the same one, and refuses to start what asks for more.
+fn open_files() -> i64 {
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    clamp(own.min(65_536))
 }
 
 fn clamp(bytes: u64) -> i64 {

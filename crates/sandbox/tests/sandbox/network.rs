@@ -1,0 +1,97 @@
+//! What containers reach, and what they do not.
+
+use std::{net::TcpListener, time::Duration};
+
+use sandbox::{Egress, Exit, Network, Spec};
+
+use crate::world::{World, bash, finish, firewall, run};
+
+#[tokio::test]
+async fn without_network_nothing_is_reached() {
+    let world = World::new().await;
+    let sandbox = world.open().await;
+    let script = "ls /sys/class/net; getent hosts deb.debian.org; timeout 3 bash -c 'echo > /dev/tcp/1.1.1.1/80' 2>/dev/null; echo $?";
+    assert_eq!(run(&sandbox, script).await.0, "lo\n1\n");
+}
+
+/// Needs a host that lets us set firewall rules; elsewhere it asserts that opening fails closed.
+#[tokio::test]
+async fn with_internet_the_host_and_private_networks_stay_out_of_reach() {
+    let world = World::new().await;
+    let spec = Spec { network: Network::Open, ..world.spec() };
+    if let Egress::NotEnforced(reason) = world.sandboxes.report().await.egress {
+        assert!(matches!(world.sandboxes.open(&spec).await, Err(sandbox::Error::Unfiltered(_))), "{reason}");
+        return;
+    }
+    let sandbox = world.sandboxes.open(&spec).await.expect("opens");
+    let second = Spec { environment: domain::EnvironmentId::generate(), ..spec.clone() };
+    let second = world.sandboxes.open(&second).await.expect("opens");
+    let _server = second.spawn(bash("python3 -m http.server 8000")).await.expect("starts");
+    let own =
+        run(&second, "hostname -i; until (echo > /dev/tcp/127.0.0.1/8000) 2>/dev/null; do sleep 0.05; done").await.0;
+
+    // A service of the host on every address.
+    let service = TcpListener::bind("0.0.0.0:0").expect("binds");
+    let port = service.local_addr().expect("bound").port();
+    let host = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        // Sends nothing; tells which address the host would use.
+        socket.connect("1.1.1.1:80")?;
+        socket.local_addr()
+    });
+    let host = host.map(|address| address.ip().to_string()).unwrap_or_else(|_| "127.0.0.1".to_owned());
+    let try_tcp = async |address: &str, port: u16| {
+        let script = format!("timeout 3 bash -c 'echo > /dev/tcp/{address}/{port}' 2>/dev/null");
+        run(&sandbox, &script).await.1
+    };
+    let (gateway, _) = run(&sandbox, "awk '$2 == \"00000000\" { h = $3; for (i = 7; i > 0; i -= 2) printf \"%d%s\", strtonum(\"0x\" substr(h, i, 2)), (i > 1 ? \".\" : \"\") }' /proc/net/route || true").await;
+    let gateway = match gateway.trim() {
+        "" | "0.0.0.0" => own.trim().rsplit_once('.').map(|(net, _)| format!("{net}.1")).expect("an address"),
+        _ => own.trim().rsplit_once('.').map(|(net, _)| format!("{net}.1")).expect("an address"),
+    };
+    for (address, port) in [
+        (gateway.as_str(), port),
+        (host.as_str(), port),
+        (own.trim(), 8000),
+        ("169.254.169.254", 80),
+        ("10.0.0.1", 80),
+        ("192.168.0.1", 80),
+        ("172.17.0.1", port),
+        ("100.100.100.200", 80),
+        ("192.0.0.192", 80),
+    ] {
+        assert_ne!(try_tcp(address, port).await, Exit::Code(0), "{address}:{port}");
+    }
+    // Names are resolved, wherever the resolver is, and the internet is there.
+    let (resolved, exit) = run(&sandbox, "getent hosts deb.debian.org").await;
+    assert_eq!(exit, Exit::Code(0), "{resolved}");
+    assert_eq!(try_tcp("deb.debian.org", 80).await, Exit::Code(0));
+    let mut process = sandbox
+        .spawn(bash(
+            "curl -sS -m 20 -o /dev/null -w '%{http_code}' http://deb.debian.org/debian/dists/bookworm/Release",
+        ))
+        .await
+        .expect("starts");
+    assert_eq!(finish(&mut process).await.0, "200");
+
+    // Flushed by somebody: the next pass of the reconciler sets them again.
+    let ours = |rules: &str| rules.lines().filter(|line| line.contains("ATELIER-")).count();
+    let before = ours(&firewall());
+    world.sandboxes.reconcile(&std::collections::HashSet::new()).await.expect("reconciles");
+    assert_eq!(ours(&firewall()), before, "setting twice is setting once");
+}
+
+#[tokio::test]
+async fn an_operator_may_name_a_private_address() {
+    let world = World::with(|options| options.egress_allow = vec!["172.17.0.0/16".to_owned()]).await;
+    if world.sandboxes.report().await.egress != Egress::Enforced {
+        return;
+    }
+    let sandbox = world.sandboxes.open(&Spec { network: Network::Open, ..world.spec() }).await.expect("opens");
+    assert!(firewall().contains("-d 172.17.0.0/16 -j RETURN"));
+    let timeout = Duration::from_secs(20);
+    let mut process = sandbox
+        .spawn(sandbox::Command { timeout: Some(timeout), ..bash("getent hosts deb.debian.org") })
+        .await
+        .expect("starts");
+    assert_eq!(finish(&mut process).await.2, Exit::Code(0));
+}

@@ -1,6 +1,7 @@
 //! What every handler is given: the parts of the server it may use, and the settings.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use sandbox::Sandboxes;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::Models;
+use crate::{Models, system::Checked};
 
 /// The state of the API. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +27,29 @@ pub struct Api {
     pub started: Instant,
     /// Renders the process's metrics as Prometheus text.
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) checked: Checked,
+}
+
+impl Api {
+    /// Puts the parts together. `render_metrics` gives the process's own metrics as Prometheus text.
+    pub fn new(
+        store: Store,
+        sandboxes: Sandboxes,
+        settings: Settings,
+        stopping: CancellationToken,
+        render_metrics: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            store,
+            sandboxes,
+            settings: Arc::new(settings),
+            models: Arc::default(),
+            stopping,
+            started: Instant::now(),
+            render_metrics: Arc::new(render_metrics),
+            checked: Checked::default(),
+        }
+    }
 }
 
 impl FromRef<Api> for Arc<Settings> {
@@ -58,6 +82,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// The model of agents that name none, and of threads without an agent.
     pub default_model: String,
+    /// Where the server keeps its files; `/health` tells how full it is.
+    pub data_dir: PathBuf,
     pub version: Version,
 }
 
@@ -75,6 +101,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(15),
             header_timeout: Duration::from_secs(10),
             default_model: "claude-sonnet-4-5".to_owned(),
+            data_dir: PathBuf::from("."),
             version: Version::default(),
         }
     }

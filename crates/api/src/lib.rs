@@ -20,6 +20,7 @@ mod openapi;
 mod path;
 mod query;
 mod router;
+mod system;
 mod timestamp;
 mod trace;
 

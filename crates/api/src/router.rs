@@ -15,11 +15,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Api, Error, agents, auth, cors, limits::Limits, models, openapi::document, trace};
+use crate::{Api, Error, agents, auth, cors, limits::Limits, models, openapi::document, system, trace};
 
 /// The routes that need no key.
 fn open_routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(system::routes())
 }
 
 /// The routes that need a key.

@@ -1,0 +1,209 @@
+//! The events of a stream as clients see them: names and shapes of the `data:` objects.
+//!
+//! What happened is a `domain::event::Event`; one of those becomes one of these, or several at the end of a run, since
+//! clients look for the final text, the error and the end in different places. Making them is `render`, the bytes are
+//! `frame`. Source of the shapes: SDK 2.6.6 and 2.6.1, the event catalogue of the platform's documentation.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::timestamp::Timestamp;
+
+mod frame;
+mod item;
+mod render;
+
+pub(crate) use frame::{comment, write_frame};
+pub(crate) use item::ItemView;
+pub(crate) use render::{render, render_delta};
+
+/// The `data:` object of an event in a stream.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamEvent)]
+pub(crate) struct WireEvent {
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// The event's number in the thread, to resume after. Only where the whole event has been sent with this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<i64>,
+    #[serde(flatten)]
+    pub origin: Option<Origin>,
+}
+
+/// Where a durable event comes from.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Origin {
+    pub thread_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    pub timestamp: Timestamp,
+}
+
+/// What happened, told apart by `type`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamEventKind)]
+#[serde(tag = "type")]
+pub(crate) enum Kind {
+    /// The thread was made, together with its first run.
+    #[serde(rename = "thread.created")]
+    ThreadCreated { thread: CreatedThread },
+    /// A run was accepted.
+    #[serde(rename = "response.created")]
+    ResponseCreated { response: ResponseView },
+    /// A worker began the run.
+    #[serde(rename = "response.started")]
+    ResponseStarted { response: ResponseView },
+    /// The computer is being started.
+    #[serde(rename = "computer.starting")]
+    ComputerStarting {},
+    /// The model asked for a tool.
+    #[serde(rename = "response.item.created")]
+    ItemCreated { item: ItemView },
+    /// A piece of the work is finished: text, thinking, or a tool call with its result.
+    #[serde(rename = "response.item.completed")]
+    ItemCompleted { item: ItemView },
+    /// A line for people.
+    #[serde(rename = "log")]
+    Log { log: LogView },
+    /// A piece of text on its way; the finished item repeats it.
+    #[serde(rename = "response.content_part.delta")]
+    TextDelta { delta: DeltaView },
+    /// A piece of thinking on its way; the finished item repeats it.
+    #[serde(rename = "response.reasoning.delta")]
+    ReasoningDelta { delta: DeltaView },
+    /// A piece of a running tool's output; the finished item repeats it.
+    #[serde(rename = "response.tool_output.delta")]
+    ToolOutputDelta {
+        #[serde(rename = "itemId")]
+        item_id: String,
+        delta: DeltaView,
+    },
+    /// The run's answer, in full.
+    #[serde(rename = "response.completed")]
+    ResponseCompleted { response: ResponseView },
+    /// The run failed or was cancelled.
+    #[serde(rename = "response.failed")]
+    ResponseFailed { response: ResponseView },
+    /// The failure for clients that look for it here. Both texts are the same sentence.
+    #[serde(rename = "stream.error")]
+    StreamError { error: String, message: String, code: String },
+    /// The run is over. The last event of a run's stream.
+    #[serde(rename = "stream.completed")]
+    StreamCompleted { run: RunSummary },
+}
+
+impl Kind {
+    /// Gives the event's name: its `type`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::ThreadCreated { .. } => "thread.created",
+            Self::ResponseCreated { .. } => "response.created",
+            Self::ResponseStarted { .. } => "response.started",
+            Self::ComputerStarting {} => "computer.starting",
+            Self::ItemCreated { .. } => "response.item.created",
+            Self::ItemCompleted { .. } => "response.item.completed",
+            Self::Log { .. } => "log",
+            Self::TextDelta { .. } => "response.content_part.delta",
+            Self::ReasoningDelta { .. } => "response.reasoning.delta",
+            Self::ToolOutputDelta { .. } => "response.tool_output.delta",
+            Self::ResponseCompleted { .. } => "response.completed",
+            Self::ResponseFailed { .. } => "response.failed",
+            Self::StreamError { .. } => "stream.error",
+            Self::StreamCompleted { .. } => "stream.completed",
+        }
+    }
+}
+
+/// The thread that was made. The only way a streaming creator learns its id.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreatedThread {
+    pub id: String,
+    /// Always `running`.
+    pub status: &'static str,
+    pub environment_id: String,
+}
+
+/// A run as an answer to a message.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResponseView {
+    #[schema(example = "resp_0198c0f2a7d07d1c9f7b1f5b5b0c2a11")]
+    pub id: String,
+    /// `in_progress`, `completed`, `failed` or `cancelled`.
+    pub status: &'static str,
+    /// The full final text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<FailureView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FailureView {
+    pub message: String,
+    /// A stable word, for example `model_error`.
+    pub code: String,
+}
+
+/// Tokens, in both spellings that clients read.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct Usage {
+    /// All tokens of the prompts, cached or not.
+    #[serde(rename = "inputTokens")]
+    pub input_tokens_camel: i64,
+    #[serde(rename = "outputTokens")]
+    pub output_tokens_camel: i64,
+    #[serde(rename = "cachedTokens")]
+    pub cached_tokens_camel: i64,
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    /// Those of the input that a cache served.
+    pub cached_tokens: i64,
+    pub total_tokens: i64,
+}
+
+/// How a run ended and what it used.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RunSummary {
+    pub id: String,
+    /// `completed`, `failed` or `cancelled`.
+    pub status: &'static str,
+    pub tokens: Tokens,
+    pub total_tokens: i64,
+    pub cost_usd: f64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct Tokens {
+    pub input: i64,
+    pub output: i64,
+}
+
+/// A line for people.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LogView {
+    /// `MM:SS` since the run began.
+    #[schema(example = "01:23")]
+    pub time: String,
+    pub message: String,
+    /// `info`, `warning`, `error` or `success`.
+    #[serde(rename = "type")]
+    pub level: domain::event::LogLevel,
+    #[schema(example = "startup")]
+    pub event_type: String,
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeltaView {
+    pub text: String,
+}

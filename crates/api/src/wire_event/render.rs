@@ -1,0 +1,154 @@
+//! From what happened to what clients see.
+//!
+//! A pure function of the recorded event (and of the moment its run began, for the clock of log lines), so a stream that
+//! broke off and was resumed elsewhere consists of the same bytes as one that did not.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    RunId,
+    event::{Delta, Event, LogLevel, Recorded},
+    run::{Outcome, Spent},
+};
+
+use super::{
+    CreatedThread, DeltaView, FailureView, Kind, LogView, Origin, ResponseView, RunSummary, Tokens, Usage, WireEvent,
+};
+
+/// What the web client of the platform takes for a cancellation.
+const CANCELLED: &str = "Execution cancelled by user";
+
+/// Gives the events that clients see of one that happened.
+///
+/// Only the last of them has the sequence: a client resumes after what it has seen whole, or it would lose the rest.
+pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>) -> Vec<WireEvent> {
+    let run_id = recorded.run_id.as_ref();
+    let kinds = match &recorded.event {
+        Event::ThreadCreated { environment_id } => vec![Kind::ThreadCreated {
+            thread: CreatedThread {
+                id: recorded.thread_id.to_string(),
+                status: "running",
+                environment_id: environment_id.to_string(),
+            },
+        }],
+        Event::RunQueued => vec![Kind::ResponseCreated { response: in_progress(run_id) }],
+        Event::RunStarted => vec![Kind::ResponseStarted { response: in_progress(run_id) }],
+        Event::RunResumed { attempt } => {
+            let message = format!("resumed after an interruption, attempt {attempt}");
+            vec![log(recorded, run_started_at, LogLevel::Info, "startup", message)]
+        }
+        Event::ComputerStarting => vec![Kind::ComputerStarting {}],
+        Event::ItemStarted { item } => vec![Kind::ItemCreated { item: item.into() }],
+        Event::ItemCompleted { item } => vec![Kind::ItemCompleted { item: item.into() }],
+        Event::Log { level, topic, message } => vec![log(recorded, run_started_at, *level, topic, message.clone())],
+        Event::RunFinished { outcome, spent } => finished(run_id, outcome, *spent),
+    };
+    let origin = Origin {
+        thread_id: recorded.thread_id.to_string(),
+        run_id: run_id.map(ToString::to_string),
+        timestamp: recorded.created_at.into(),
+    };
+    let last = kinds.len() - 1;
+    let event = |(n, kind)| WireEvent {
+        kind,
+        sequence: (n == last).then_some(recorded.sequence),
+        origin: Some(origin.clone()),
+    };
+    kinds.into_iter().enumerate().map(event).collect()
+}
+
+/// Gives the event that clients see of a delta.
+pub(crate) fn render_delta(delta: Delta) -> WireEvent {
+    let kind = match delta {
+        Delta::Text(text) => Kind::TextDelta { delta: DeltaView { text } },
+        Delta::Thinking(text) => Kind::ReasoningDelta { delta: DeltaView { text } },
+        Delta::ToolOutput { call_id, text } => Kind::ToolOutputDelta { item_id: call_id, delta: DeltaView { text } },
+    };
+    WireEvent { kind, sequence: None, origin: None }
+}
+
+/// The end of a run, wherever a client looks for it.
+fn finished(run_id: Option<&RunId>, outcome: &Outcome, spent: Spent) -> Vec<Kind> {
+    let status = outcome.status().as_str();
+    let response = ResponseView {
+        status,
+        usage: Some(spent.into()),
+        cost_usd: Some(spent.cost.as_usd()),
+        ..in_progress(run_id)
+    };
+    let completed = Kind::StreamCompleted {
+        run: RunSummary {
+            id: run_id.map(ToString::to_string).unwrap_or_default(),
+            status,
+            tokens: spent.into(),
+            total_tokens: spent.total_tokens(),
+            cost_usd: spent.cost.as_usd(),
+        },
+    };
+    match outcome {
+        Outcome::Completed { content } => {
+            let response = ResponseView { content: Some(content.clone()), ..response };
+            vec![Kind::ResponseCompleted { response }, completed]
+        }
+        Outcome::Failed { code, message } => {
+            let error = FailureView { message: message.clone(), code: code.clone() };
+            vec![
+                Kind::ResponseFailed { response: ResponseView { error: Some(error), ..response } },
+                Kind::StreamError { error: message.clone(), message: message.clone(), code: code.clone() },
+                completed,
+            ]
+        }
+        // No `stream.error`: one SDK throws at it, and what the user asked for is not an error.
+        Outcome::Cancelled => {
+            let error = FailureView { message: CANCELLED.to_owned(), code: "cancelled".to_owned() };
+            vec![Kind::ResponseFailed { response: ResponseView { error: Some(error), ..response } }, completed]
+        }
+    }
+}
+
+fn in_progress(run_id: Option<&RunId>) -> ResponseView {
+    let tail = run_id.map(RunId::as_str).unwrap_or_default();
+    ResponseView {
+        id: format!("resp_{}", tail.strip_prefix("run_").unwrap_or(tail)),
+        status: "in_progress",
+        content: None,
+        error: None,
+        usage: None,
+        cost_usd: None,
+    }
+}
+
+fn log(
+    recorded: &Recorded,
+    run_started_at: Option<DateTime<Utc>>,
+    level: LogLevel,
+    topic: &str,
+    message: String,
+) -> Kind {
+    let elapsed = recorded.created_at - run_started_at.unwrap_or(recorded.created_at);
+    let seconds = elapsed.num_seconds().max(0);
+    let time = format!("{:02}:{:02}", seconds / 60, seconds % 60);
+    Kind::Log { log: LogView { time, message, level, event_type: topic.to_owned(), metadata: None } }
+}
+
+impl From<Spent> for Usage {
+    fn from(spent: Spent) -> Self {
+        Self {
+            input_tokens_camel: spent.prompt_tokens(),
+            output_tokens_camel: spent.output_tokens,
+            cached_tokens_camel: spent.cache_read_tokens,
+            input_tokens: spent.prompt_tokens(),
+            output_tokens: spent.output_tokens,
+            cached_tokens: spent.cache_read_tokens,
+            total_tokens: spent.total_tokens(),
+        }
+    }
+}
+
+impl From<Spent> for Tokens {
+    fn from(spent: Spent) -> Self {
+        Self { input: spent.prompt_tokens(), output: spent.output_tokens }
+    }
+}
+
+#[cfg(test)]
+mod tests;

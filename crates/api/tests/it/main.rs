@@ -1,0 +1,5 @@
+//! The API as clients meet it: a real router over a real Postgres.
+
+mod agents;
+mod app;
+mod system;

@@ -19,12 +19,13 @@ mod report;
 mod sandbox;
 mod sandboxes;
 mod slot;
+mod spec;
 mod status;
 pub mod workspace;
 
 pub use egress::Egress;
 pub use error::Error;
-pub use options::{Limits, Network, Options, Spec};
+pub use options::{Limits, Network, Options, Profiles, Spec};
 pub use process::{Chunk, Process, Stream};
 pub use reconcile::Reconciled;
 pub use report::{DiskEnforcement, Engine, Report};

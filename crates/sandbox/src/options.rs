@@ -28,6 +28,8 @@ pub struct Options {
     /// `uid:gid` of everything in the containers. It should be the server's own, so that both may touch the files.
     pub user: String,
     pub limits: Limits,
+    /// What environments of a named size may use.
+    pub profiles: Profiles,
     /// Lets containers on the internet where the host cannot keep them from private networks and from itself.
     pub allow_unfiltered_egress: bool,
     /// Addresses or networks (`10.1.2.3`, `10.1.0.0/16`) that containers with internet may reach although they are
@@ -50,6 +52,7 @@ impl Default for Options {
             concurrent_starts: 4,
             user: format!("{uid}:{gid}"),
             limits: Limits::default(),
+            profiles: Profiles::default(),
             allow_unfiltered_egress: false,
             egress_allow: Vec::new(),
         }
@@ -70,6 +73,27 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { memory_bytes: 4 * 1024 * 1024 * 1024, cpus: 2.0, pids: 1024 }
+    }
+}
+
+/// What the sizes of computers mean.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Profiles {
+    pub lite: Limits,
+    pub standard: Limits,
+    pub power: Limits,
+    pub desktop: Limits,
+}
+
+impl Default for Profiles {
+    fn default() -> Self {
+        let limits = |cpus: f64, gib: u64, pids| Limits { memory_bytes: gib * 1024 * 1024 * 1024, cpus, pids };
+        Self {
+            lite: limits(1.0, 2, 512),
+            standard: limits(2.0, 4, 1024),
+            power: limits(4.0, 8, 2048),
+            desktop: limits(4.0, 8, 2048),
+        }
     }
 }
 

@@ -162,6 +162,14 @@ impl Sandboxes {
         Ok(count)
     }
 
+    /// Asks the engine for a sign of life.
+    ///
+    /// # Errors
+    /// `NoEngine`.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.inner.engine.ping().await.map(drop).map_err(Error::NoEngine)
+    }
+
     /// Tells what this host really enforces.
     pub async fn report(&self) -> Report {
         report::report(&self.inner.engine, &self.inner.options, &self.inner.bridge).await

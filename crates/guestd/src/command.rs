@@ -10,7 +10,7 @@ use std::{
 };
 
 use guest_protocol::{Exit, Failure, Spawn};
-use rustix::process::WaitStatus;
+use rustix::process::{Signal, WaitStatus};
 use tokio::{
     sync::watch,
     task::spawn_local,
@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     failure::{failure, other},
     memory::oom_kills,
-    processes::Processes,
+    processes::{Processes, signal},
     reaper::Reaper,
     report::Report,
     supervisor::Supervisor,
@@ -102,27 +102,38 @@ impl Commands {
             let command = self.register(&spawn.group, supervisor.pid);
             let mut order = spawn.clone();
             order.env.push((MARKER.to_owned(), command.id.to_string()));
-            let started = timeout(START_LIMIT, async {
-                supervisor.order(&order, &stdio).await?;
-                supervisor.report().await.ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
-            });
-            let report = started.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            let failed = match report {
-                Ok(Report::Started(pid)) => {
-                    command.child.set(pid);
+            if let Err(err) = supervisor.order(&order, &stdio).await {
+                self.forget(&command);
+                match was_ready {
+                    true => continue,
+                    false => return Err(failure(program, &err)),
+                }
+            }
+            let errno = io::Error::from_raw_os_error;
+            match timeout(START_LIMIT, supervisor.report()).await {
+                // `None`: it took the order and was killed before it could report, most likely by what it started. To
+                // start that again would be to run it twice.
+                Ok(report @ (Some(Report::Started(_)) | None)) => {
+                    if let Some(Report::Started(pid)) = report {
+                        command.child.set(pid);
+                    }
                     spawn_local(Rc::clone(self).follow(Rc::clone(&command), supervisor));
                     return Ok(command);
                 }
-                Err(_) if was_ready => None,
-                Ok(Report::NoDirectory(errno)) => Some(failure(&spawn.cwd, &io::Error::from_raw_os_error(errno))),
-                Ok(Report::NotRun(errno)) => Some(failure(program, &io::Error::from_raw_os_error(errno))),
-                Ok(_) => Some(other("the supervisor does not make sense")),
-                Err(err) => Some(failure(program, &err)),
-            };
-            command.end(Exit::Killed);
-            self.running.borrow_mut().remove(&command.id);
-            if let Some(failed) = failed {
-                return Err(failed);
+                Ok(Some(Report::NoDirectory(code))) => {
+                    self.forget(&command);
+                    return Err(failure(&spawn.cwd, &errno(code)));
+                }
+                Ok(Some(Report::NotRun(code))) => {
+                    self.forget(&command);
+                    return Err(failure(program, &errno(code)));
+                }
+                Ok(Some(_)) | Err(_) => {
+                    signal(command.supervisor, Signal::KILL);
+                    command.is_lost.set(true);
+                    self.kill(&[Rc::clone(&command)]).await;
+                    return Err(other(format!("{program}: its supervisor does not start it")));
+                }
             }
         }
     }
@@ -202,6 +213,6 @@ impl Commands {
 fn exit_of(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
-        (None, signal) => Exit::Signal(signal.unwrap_or(9)),
+        (None, by) => Exit::Signal(by.unwrap_or(9)),
     }
 }

@@ -41,7 +41,7 @@ async fn serve(socket: &Path) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let daemon = Rc::new(Daemon::default());
     let commands = Rc::clone(&daemon.commands);
-    spawn_local(async move { commands.reaper.run().await });
+    spawn_local(async move { commands.reaper.run(|pid| commands.supervisors().contains(&pid)).await });
     daemon.commands.make_ready();
 
     let listener = listen(socket)?;

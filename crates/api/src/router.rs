@@ -15,7 +15,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Api, Error, agents, auth, cors, limits::Limits, models, openapi::document, system, trace};
+use crate::{
+    Api, Error, agents, auth, cors, events, limits::Limits, messages, models, openapi::document, runs, system, threads, trace,
+};
 
 /// The routes that need no key.
 fn open_routes() -> OpenApiRouter<Api> {
@@ -24,7 +26,13 @@ fn open_routes() -> OpenApiRouter<Api> {
 
 /// The routes that need a key.
 fn keyed_routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().merge(models::routes()).merge(agents::routes())
+    OpenApiRouter::new()
+        .merge(models::routes())
+        .merge(agents::routes())
+        .merge(threads::routes())
+        .merge(messages::routes())
+        .merge(events::routes())
+        .merge(runs::routes())
 }
 
 /// Makes the service. It wants `ConnectInfo<SocketAddr>`, to tell clients with wrong keys apart.

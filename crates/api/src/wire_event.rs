@@ -196,6 +196,7 @@ pub(crate) struct LogView {
     pub message: String,
     /// `info`, `warning`, `error` or `success`.
     #[serde(rename = "type")]
+    #[schema(value_type = String, example = "info")]
     pub level: domain::event::LogLevel,
     #[schema(example = "startup")]
     pub event_type: String,

@@ -13,7 +13,7 @@ use crate::{
     Error, Page, Paged, Result, Store,
     events::to_text,
     leases,
-    messages::{NewMessage, preview},
+    messages::{NewMessage, Order, preview},
     row::{ReadColumn, to_json},
     threads::{self, NewThread},
 };
@@ -110,22 +110,28 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
-    /// Lists the runs of a thread, newest first.
+    /// Lists the runs of a thread.
     pub async fn list_runs(
         &self,
         project: &ProjectId,
         thread: &ThreadId,
         status: Option<RunStatus>,
+        order: Order,
         page: Page,
     ) -> Result<Paged<Run>> {
-        let rows = sqlx::query(
+        // A thread's events are numbered in the order of its runs.
+        let order = match order {
+            Order::OldestFirst => "asc",
+            Order::NewestFirst => "desc",
+        };
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- list_runs
              select r.*, t.environment_id, t.agent_id
              from runs r join threads t on t.id = r.thread_id
              where r.project_id = $1 and r.thread_id = $2 and ($3::text is null or r.status = $3)
-             order by r.queued_at desc, r.id desc
-             limit $4 offset $5",
-        )
+             order by r.after_sequence {order}
+             limit $4 offset $5"
+        )))
         .bind(project.as_str())
         .bind(thread.as_str())
         .bind(status.map(RunStatus::as_str))

@@ -23,7 +23,9 @@ pub(crate) enum ItemView {
         content: String,
     },
     /// What the model thought.
-    Reasoning { content: String },
+    Reasoning {
+        content: String,
+    },
     ToolCall(Box<ToolCallView>),
 }
 

@@ -69,12 +69,8 @@ pub(crate) fn render_delta(delta: Delta) -> WireEvent {
 /// The end of a run, wherever a client looks for it.
 fn finished(run_id: Option<&RunId>, outcome: &Outcome, spent: Spent) -> Vec<Kind> {
     let status = outcome.status().as_str();
-    let response = ResponseView {
-        status,
-        usage: Some(spent.into()),
-        cost_usd: Some(spent.cost.as_usd()),
-        ..in_progress(run_id)
-    };
+    let response =
+        ResponseView { status, usage: Some(spent.into()), cost_usd: Some(spent.cost.as_usd()), ..in_progress(run_id) };
     let completed = Kind::StreamCompleted {
         run: RunSummary {
             id: run_id.map(ToString::to_string).unwrap_or_default(),

@@ -7,6 +7,7 @@ use domain::{
 };
 use store::{
     Error, Page,
+    messages::Order,
     runs::{Idempotency, NewRun},
 };
 use testing::Database;
@@ -98,7 +99,7 @@ async fn a_queued_run_is_cancelled_at_once_and_a_running_one_is_asked() {
     let renewed = store.renew(&claimed.lease.renewal(), crate::TTL).await.expect("the lease is good");
     assert!(renewed.is_cancel_requested);
     store.finish_run(&claimed.lease, &Outcome::Cancelled, Spent::default()).await.expect("finishes");
-    let runs = store.list_runs(&database.project, &thread, None, Page::ALL).await.expect("reads");
+    let runs = store.list_runs(&database.project, &thread, None, Order::NewestFirst, Page::ALL).await.expect("reads");
     assert_eq!(runs.items.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Cancelled; 2]);
     let thread = store.find_thread(&database.project, &thread).await.expect("reads").expect("is there");
     assert_eq!(thread.status, ThreadStatus::Cancelled);

@@ -70,13 +70,7 @@ fn the_frames_of_tool_calls_by_their_effect() {
     let details = [
         Detail::Command { command: "ls".into(), exit_code: Some(0), output: "a\nb".into() },
         Detail::FileRead { path: "/workspace/a".into(), lines: Some(3) },
-        Detail::FileWrite {
-            path: "/workspace/a".into(),
-            is_new: true,
-            diff: "+a".into(),
-            additions: 1,
-            deletions: 0,
-        },
+        Detail::FileWrite { path: "/workspace/a".into(), is_new: true, diff: "+a".into(), additions: 1, deletions: 0 },
         Detail::Search { pattern: "*.rs".into(), matches: 4 },
         Detail::Todos { todos: json!([{"content": "x", "status": "pending"}]) },
         Detail::Fetch { url: "https://example.org/".into(), status: 200, bytes: 99 },

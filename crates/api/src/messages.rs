@@ -1,0 +1,133 @@
+//! `/threads/{id}/messages`: what was said, and saying more, which starts a run.
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use domain::ThreadId;
+use serde::{Deserialize, Serialize};
+use store::messages::Order;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    Api, Error, Result,
+    auth::Caller,
+    error::ErrorBody,
+    list::List,
+    path::Path,
+    query::{self, Query},
+    runs::RunView,
+    stream::{self, Range},
+    threads::{ThreadView, find_thread},
+    wire_event::WireEvent,
+};
+
+mod request;
+mod view;
+mod work;
+
+pub(crate) use request::WorkRequest;
+pub(crate) use view::MessageView;
+pub(crate) use work::{MessageInput, Work};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list_messages, send_message))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// How many at most: 0 to 100, 50 if absent.
+    limit: Option<i64>,
+    /// How many to leave out.
+    offset: Option<i64>,
+    /// `asc` (oldest first, if absent) or `desc`.
+    order: Option<String>,
+    /// Leaves out the messages' metadata.
+    #[serde(default, deserialize_with = "query::boolean")]
+    compact: Option<bool>,
+}
+
+/// A run that was started without a stream.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StartedRun {
+    thread: ThreadView,
+    run: RunView,
+    /// Always false: the run was accepted for work, not put off.
+    queued: bool,
+}
+
+/// List a thread's messages
+#[utoipa::path(get, path = "/threads/{id}/messages", tag = "threads",
+    params(("id" = String, Path, description = "The thread's id"), ListQuery),
+    responses((status = 200, description = "A part of the list", body = List<MessageView>)))]
+async fn list_messages(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<ThreadId>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<List<MessageView>>> {
+    let page = query::page(query.limit, query.offset, 50, 100)?;
+    let order = parse_order(query.order.as_deref(), Order::OldestFirst)?;
+    find_thread(&api, &caller, &id).await?;
+    let messages = api.store.list_messages(&id, order, page).await?;
+    let is_compact = query.compact.unwrap_or(false);
+    Ok(Json(List::new(messages, page, |message| {
+        let view = MessageView::from(message);
+        if is_compact { view.compact() } else { view }
+    })))
+}
+
+/// Send a message and follow the run it starts
+///
+/// Answers with the run's events as they happen (`text/event-stream`), and ends after `stream.completed`. Whether the
+/// client stays to read them makes no difference to the run. With `stream: false` it answers at once with JSON.
+///
+/// A stream that broke off goes on at `GET /threads/{id}/events?stream=true` with the last `id:` as `Last-Event-ID`.
+/// A request repeated with the same `Idempotency-Key` within 24 hours starts nothing and streams the first one's run.
+#[utoipa::path(post, path = "/threads/{id}/messages", tag = "threads",
+    params(
+        ("id" = String, Path, description = "The thread's id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same request"),
+    ),
+    request_body = Work,
+    responses(
+        (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
+        (status = 202, description = "With `stream: false`: the run that was started", body = StartedRun),
+        (status = 409, description = "A run of the thread is under way", body = ErrorBody),
+        (status = 422, description = "The Idempotency-Key came with another request", body = ErrorBody),
+        (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
+    ))]
+async fn send_message(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<ThreadId>,
+    request: WorkRequest,
+) -> Result<Response> {
+    let work: Work = request.parse()?;
+    let wants_stream = work.wants_stream();
+    let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
+    let run = work.into_run(Vec::new(), idempotency)?;
+    let started = api.store.start_run(&caller.project, &id, run).await?;
+    if wants_stream {
+        return Ok(stream::respond(&api, &caller.project, Range::of_run(started), None));
+    }
+    let thread = find_thread(&api, &caller, &id).await?;
+    let run = api.store.find_run(&caller.project, &started.run_id).await?;
+    let run = run.ok_or_else(|| Error::not_found("Run", &started.run_id))?;
+    let body = StartedRun { thread: thread.into(), run: run.into(), queued: false };
+    Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+}
+
+/// Reads which end of a list is to come first.
+pub(crate) fn parse_order(order: Option<&str>, default: Order) -> Result<Order> {
+    match order {
+        None | Some("") => Ok(default),
+        Some("asc") => Ok(Order::OldestFirst),
+        Some("desc") => Ok(Order::NewestFirst),
+        Some(_) => Err(Error::invalid_field("order", "must be asc or desc")),
+    }
+}

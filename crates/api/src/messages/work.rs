@@ -1,0 +1,285 @@
+//! What a message asks of its run: the union of what all clients send with one.
+//!
+//! Nothing that would change the result is ignored in silence. What this server cannot do yet is refused with 501 where
+//! it is asked for, and accepted where it is not (`null`, `false`, an empty list).
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use domain::{RunId, agent::ReasoningEffort, environment::is_variable_name, message::Role, run::RunOptions};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use store::{
+    messages::NewMessage,
+    runs::{Idempotency, NewRun},
+};
+use utoipa::ToSchema;
+
+use crate::{Error, Result, check::Fields};
+
+/// The longest message, in bytes. No model's context window holds more.
+const MAX_CONTENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// A message and how it is to be worked on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = RunRequest, example = json!({"content": "Create a Flask API and run it"}))]
+pub(crate) struct Work {
+    /// The message.
+    content: Option<String>,
+    /// Another name of `content`.
+    task: Option<String>,
+    /// What the model reads instead of `content`, which is only displayed then.
+    execution_content: Option<String>,
+    /// A passage that the message is about; the model reads it as a quotation before the message.
+    quoted_selection: Option<QuotedSelection>,
+    /// Stored with the message and given back with it.
+    #[schema(value_type = Option<Object>)]
+    message_metadata: Option<Map<String, Value>>,
+    /// Replaces parts of the agent for this run.
+    agent_config: Option<AgentConfig>,
+    #[schema(value_type = Option<String>, example = "medium")]
+    reasoning_effort: Option<ReasoningEffort>,
+    /// Replaces the agent's skills for this run.
+    enabled_skills: Option<Vec<String>>,
+    /// Environment variables of the tools' processes, beside those of the environment.
+    env_vars: Option<BTreeMap<String, String>>,
+    /// Replaces the environment's setting for this run.
+    internet_access: Option<bool>,
+    /// An id of your choice for the run.
+    run_id: Option<String>,
+    /// Accepted; files are always kept.
+    persist_file_changes: Option<bool>,
+    /// Accepted; runs are always queued durably.
+    queue_when_capacity_unavailable: Option<bool>,
+    /// `false`: answer at once with JSON, and read the events elsewhere. Absent: stream them.
+    stream: Option<bool>,
+    /// What is not supported yet, by its name.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    rest: Map<String, Value>,
+}
+
+/// A part of an agent, for one run.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AgentConfig {
+    #[schema(example = "claude-sonnet-4-5")]
+    model: Option<String>,
+    instructions: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reasoning_effort: Option<ReasoningEffort>,
+}
+
+/// A passage that a message is about.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct QuotedSelection {
+    text: String,
+    /// Where it comes from: `working_log` or `run_summary`.
+    source_type: Option<String>,
+}
+
+/// An initial message of a thread.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct MessageInput {
+    /// `user`, `assistant` or `system`.
+    role: String,
+    content: String,
+}
+
+/// Fields that ask for what this server cannot do yet, and what that is called.
+const UNSUPPORTED: [(&str, &str); 13] = [
+    ("schedule", "Starting a run by a schedule"),
+    ("secrets", "Sending secrets with a message"),
+    ("attachments", "Attaching files to a message"),
+    ("setupScripts", "Setup scripts of a single run"),
+    ("mcpServers", "MCP servers of a single run"),
+    ("githubRepo", "Working on a GitHub repository"),
+    ("knowledgeContext", "Retrieval from knowledge libraries"),
+    ("researchModeEnabled", "Deep research"),
+    ("editMessageId", "Editing an earlier message"),
+    ("truncateAtMessageIndex", "Rewinding a thread"),
+    ("responseSchema", "Answers that follow a JSON schema"),
+    ("mode", "Choosing a mode of work"),
+    ("permissionMode", "Choosing a permission mode"),
+];
+
+impl Work {
+    /// Tells whether the answer is to be a stream.
+    pub(crate) fn wants_stream(&self) -> bool {
+        self.stream != Some(false)
+    }
+
+    /// Tells whether there is a message.
+    pub(crate) fn has_content(&self) -> bool {
+        self.content.is_some() || self.task.is_some()
+    }
+
+    /// Gives the task in the words of older clients, which is kept on a thread.
+    pub(crate) fn task(&self) -> Option<&str> {
+        self.task.as_deref()
+    }
+
+    /// Refuses what is not supported yet.
+    pub(crate) fn check_supported(&self) -> Result<()> {
+        for (name, what) in UNSUPPORTED {
+            if self.rest.get(name).is_some_and(|value| asks_for_something(name, value)) {
+                let message = format!("{what} ({name}) is not supported yet");
+                return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the run of the message, or of the last of `initial` messages where there is no other.
+    ///
+    /// # Errors
+    /// 400 for a message that is missing, empty or not the user's, and for options that are not acceptable; 501 for what
+    /// is not supported yet.
+    pub(crate) fn into_run(self, initial: Vec<MessageInput>, idempotency: Option<Idempotency>) -> Result<NewRun> {
+        self.check_supported()?;
+        let mut fields = Fields::default();
+        let mut messages = Vec::new();
+        for (n, message) in initial.into_iter().enumerate() {
+            check_content(&mut fields, &format!("messages[{n}].content"), &message.content);
+            match message.role.parse::<Role>() {
+                Ok(role) => messages.push(NewMessage { role, content: message.content, metadata: None }),
+                Err(err) => fields.refuse(format!("messages[{n}].role"), err.to_string()),
+            }
+        }
+        let name = if self.content.is_some() { "content" } else { "task" };
+        if let Some(content) = self.content.or(self.task) {
+            check_content(&mut fields, name, &content);
+            messages.push(content.as_str().into());
+        }
+        if messages.last().is_some_and(|last| last.role != Role::User) {
+            fields.refuse("messages", "the last one must be from the user");
+        }
+        if let Some(execution_content) = &self.execution_content {
+            check_content(&mut fields, "executionContent", execution_content);
+        }
+        let variables = self.env_vars.unwrap_or_default();
+        for key in variables.keys().filter(|key| !is_variable_name(key)) {
+            fields.refuse("envVars", format!("{key:?} cannot name an environment variable"));
+        }
+        let agent_config = self.agent_config.unwrap_or_default();
+        if agent_config.model.as_deref().is_some_and(|model| model.trim().is_empty()) {
+            fields.refuse("agentConfig.model", "must not be empty");
+        }
+        let id = self.run_id.map(|id| id.parse::<RunId>()).transpose().unwrap_or_else(|err| {
+            fields.refuse("runId", err.to_string());
+            None
+        });
+        fields.finish()?;
+        let Some(last) = messages.last() else { return Err(Error::missing_field("content")) };
+
+        let mut stored = Map::new();
+        let mut execution_content = self.execution_content;
+        if let Some(quoted) = self.quoted_selection.filter(|quoted| !quoted.text.trim().is_empty()) {
+            execution_content = Some(quote(&quoted.text, execution_content.as_deref().unwrap_or(&last.content)));
+            stored.insert("quotedSelection".into(), json!({"text": quoted.text, "sourceType": quoted.source_type}));
+        }
+        for (name, value) in [
+            ("persistFileChanges", self.persist_file_changes),
+            ("queueWhenCapacityUnavailable", self.queue_when_capacity_unavailable),
+        ] {
+            if let Some(value) = value {
+                stored.insert(name.into(), value.into());
+            }
+        }
+        messages[0].metadata = self.message_metadata;
+        Ok(NewRun {
+            id,
+            messages,
+            options: RunOptions {
+                execution_content,
+                model: agent_config.model,
+                instructions: agent_config.instructions,
+                reasoning_effort: self.reasoning_effort.or(agent_config.reasoning_effort),
+                internet_access: self.internet_access,
+                environment_variables: variables,
+                enabled_skills: self.enabled_skills,
+                stored,
+            },
+            idempotency,
+        })
+    }
+}
+
+fn check_content(fields: &mut Fields, name: &str, content: &str) {
+    if content.trim().is_empty() {
+        fields.refuse(name, "must not be empty");
+    } else if content.len() > MAX_CONTENT_BYTES {
+        fields.refuse(name, format!("must have at most {MAX_CONTENT_BYTES} bytes"));
+    }
+}
+
+/// Tells whether a value asks for what its field is for: clients send empty ones, too, and switches that are off.
+fn asks_for_something(name: &str, value: &Value) -> bool {
+    let is_enabled = |value: &Value| value.get("enabled") != Some(&Value::Bool(false));
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) | Value::Number(_) => true,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(entries) if name == "mcpServers" => entries.iter().any(is_enabled),
+        Value::Array(entries) => !entries.is_empty(),
+        Value::Object(entries) if name == "knowledgeContext" => !entries.is_empty() && is_enabled(value),
+        Value::Object(entries) => !entries.is_empty(),
+    }
+}
+
+/// Puts a quotation before a message.
+fn quote(quoted: &str, message: &str) -> String {
+    let quotation: String = quoted.trim().lines().map(|line| format!("> {line}\n")).collect();
+    format!("{quotation}\n{message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    fn work(body: Value) -> Work {
+        serde_json::from_value(body).expect("has the shape")
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_only_where_it_is_asked_for() {
+        for off in [
+            json!({"attachments": [], "secrets": null, "githubRepo": {}, "mode": ""}),
+            json!({"knowledgeContext": {"enabled": false, "libraryIds": ["x"]}, "researchModeEnabled": false}),
+            json!({"mcpServers": [{"name": "x", "enabled": false}], "truncateAtMessageIndex": null, "other": 1}),
+        ] {
+            assert!(work(off.clone()).check_supported().is_ok(), "{off}");
+        }
+        for on in [
+            json!({"secrets": [{"key": "A", "value": "B"}]}),
+            json!({"truncateAtMessageIndex": 0}),
+            json!({"mcpServers": [{"name": "x", "enabled": false}, {"name": "y"}]}),
+            json!({"knowledgeContext": {"libraryIds": ["x"]}}),
+            json!({"researchModeEnabled": true}),
+            json!({"editMessageId": "msg_1"}),
+        ] {
+            let err = work(on.clone()).check_supported().expect_err("is asked for");
+            assert_eq!(err.into_response().status(), StatusCode::NOT_IMPLEMENTED, "{on}");
+        }
+    }
+
+    #[test]
+    fn a_quotation_stands_before_what_the_model_reads() {
+        let body = json!({"content": "Why?", "quotedSelection": {"text": "a\nb\n", "sourceType": "run_summary"}});
+        let run = work(body).into_run(Vec::new(), None).expect("is acceptable");
+        assert_eq!(run.options.execution_content.as_deref(), Some("> a\n> b\n\nWhy?"));
+        assert_eq!(run.messages[0].content, "Why?");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_message_is_told() {
+        let body = json!({"content": " ", "envVars": {"A B": "x"}, "runId": "a/b", "agentConfig": {"model": ""}});
+        let initial = vec![MessageInput { role: "robot".into(), content: String::new() }];
+        let err = work(body).into_run(initial, None).expect_err("much is wrong");
+        insta::assert_snapshot!(err.to_string());
+    }
+}

@@ -1,0 +1,219 @@
+//! Server-sent events of a thread: one body for every stream, first or tenth.
+//!
+//! Whatever the client does, the run does not notice: the body only reads the thread's log. A client that is slow is read
+//! for slowly, since nothing is fetched before there is room for it. A body that ends in order means that all has been
+//! told; where the server stops or cannot go on, the body breaks off, so that no client takes a half for the whole, and
+//! the client resumes after the last `id:` it saw.
+
+use std::{collections::HashMap, pin::pin, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    ProjectId, RunId, ThreadId,
+    event::{Event, Recorded},
+};
+use futures::{Stream, StreamExt};
+use store::{
+    Store,
+    tail::{Tailed, Until},
+};
+use tokio::time::timeout;
+
+use crate::{
+    Api,
+    wire_event::{comment, render, render_delta, write_frame},
+};
+
+/// The type of a stream.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
+/// Frames sent as one piece when they are there at once.
+const BATCH: usize = 64;
+
+/// How often, a second apart, a database that is away is asked again before the stream breaks off.
+const MAX_RETRIES: u32 = 30;
+
+/// What a stream shows.
+pub(crate) struct Range {
+    pub thread: ThreadId,
+    /// The newest event that the client has.
+    pub after: i64,
+    pub until: Until,
+    /// The stream ends before this event.
+    pub before: Option<i64>,
+    /// The stream ends after so many events.
+    pub limit: Option<i64>,
+}
+
+impl Range {
+    /// The events of one run, to its end.
+    pub(crate) fn of_run(started: store::runs::Started) -> Self {
+        Self {
+            thread: started.thread_id,
+            after: started.after_sequence,
+            until: Until::RunFinished(started.run_id),
+            before: None,
+            limit: None,
+        }
+    }
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the server is stopping")]
+    Stopping,
+    #[error("cannot read the thread's events")]
+    Store(#[from] store::Error),
+}
+
+/// Answers with the events of `range`. `greeting` is a frame that comes before all others.
+pub(crate) fn respond(api: &Api, project: &ProjectId, range: Range, greeting: Option<String>) -> Response {
+    let greeting = futures::stream::iter(greeting.map(|frame| Ok(Bytes::from(frame))));
+    let frames = frames(api.clone(), project.clone(), range);
+    let headers = [
+        (header::CONTENT_TYPE, EVENT_STREAM),
+        (header::CACHE_CONTROL, "no-cache"),
+        // Or a reverse proxy collects frames before it passes them on.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, Body::from_stream(greeting.chain(frames))).into_response()
+}
+
+fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Result<Bytes, Broken>> + Send {
+    async_stream::stream! {
+        let mut clock = RunClock::new(api.store.clone(), project);
+        let mut cursor = range.after;
+        let mut remaining = range.limit.unwrap_or(i64::MAX);
+        let mut retries = 0;
+        'tail: loop {
+            let tail = api.store.tail(range.thread.clone(), cursor, range.until.clone());
+            let mut tail = pin!(tail.ready_chunks(BATCH));
+            loop {
+                let chunk = tokio::select! {
+                    biased;
+                    () = api.stopping.cancelled() => {
+                        yield Err(Broken::Stopping);
+                        return;
+                    }
+                    chunk = timeout(api.settings.heartbeat, tail.next()) => chunk,
+                };
+                let chunk = match chunk {
+                    Err(_) => {
+                        yield Ok(Bytes::from(comment("ping")));
+                        continue;
+                    }
+                    Ok(None) => return,
+                    Ok(Some(chunk)) => chunk,
+                };
+                let mut out = String::new();
+                let mut is_end = false;
+                let mut failure = None;
+                for tailed in chunk {
+                    match write(&mut out, &mut clock, tailed, range.before).await {
+                        Ok(Written::Delta) => {}
+                        Ok(Written::Event(sequence)) => {
+                            cursor = sequence;
+                            remaining -= 1;
+                            retries = 0;
+                        }
+                        Ok(Written::Nothing) => is_end = true,
+                        Err(err) => failure = Some(err),
+                    }
+                    is_end |= remaining <= 0;
+                    if is_end || failure.is_some() {
+                        break;
+                    }
+                }
+                if !out.is_empty() {
+                    yield Ok(Bytes::from(out));
+                }
+                if is_end {
+                    return;
+                }
+                if let Some(err) = failure {
+                    if !err.is_unavailable() || retries >= MAX_RETRIES {
+                        tracing::error!(error = &err as &dyn std::error::Error, "a stream breaks off");
+                        yield Err(err.into());
+                        return;
+                    }
+                    retries += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue 'tail;
+                }
+            }
+        }
+    }
+}
+
+/// What became of something that was to be written.
+enum Written {
+    Event(i64),
+    Delta,
+    /// It is beyond the stream's end.
+    Nothing,
+}
+
+async fn write(
+    out: &mut String,
+    clock: &mut RunClock,
+    tailed: store::Result<Tailed>,
+    before: Option<i64>,
+) -> store::Result<Written> {
+    match tailed? {
+        Tailed::Event(recorded) if before.is_some_and(|before| recorded.sequence >= before) => Ok(Written::Nothing),
+        Tailed::Event(recorded) => {
+            let run_started_at = clock.started_at(&recorded).await?;
+            for event in render(&recorded, run_started_at) {
+                write_frame(out, event.kind.name(), event.sequence, &event);
+            }
+            Ok(Written::Event(recorded.sequence))
+        }
+        Tailed::Delta(delta) => {
+            let event = render_delta(delta);
+            write_frame(out, event.kind.name(), None, &event);
+            Ok(Written::Delta)
+        }
+    }
+}
+
+/// When runs began, for the clock of their log lines: the same whether the stream saw the beginning or not.
+pub(crate) struct RunClock {
+    store: Store,
+    project: ProjectId,
+    starts: HashMap<RunId, DateTime<Utc>>,
+}
+
+impl RunClock {
+    pub(crate) fn new(store: Store, project: ProjectId) -> Self {
+        Self { store, project, starts: HashMap::new() }
+    }
+
+    /// Gives when the event's run began, for those events that show it.
+    pub(crate) async fn started_at(&mut self, recorded: &Recorded) -> store::Result<Option<DateTime<Utc>>> {
+        let Some(run) = &recorded.run_id else { return Ok(None) };
+        match &recorded.event {
+            Event::Log { .. } | Event::RunResumed { .. } => {}
+            Event::ThreadCreated { .. }
+            | Event::RunQueued
+            | Event::RunStarted
+            | Event::ComputerStarting
+            | Event::ItemStarted { .. }
+            | Event::ItemCompleted { .. }
+            | Event::RunFinished { .. } => return Ok(None),
+        }
+        if let Some(started_at) = self.starts.get(run) {
+            return Ok(Some(*started_at));
+        }
+        let started_at = self.store.find_run(&self.project, run).await?.and_then(|run| run.started_at);
+        if let Some(started_at) = started_at {
+            self.starts.insert(run.clone(), started_at);
+        }
+        Ok(started_at)
+    }
+}

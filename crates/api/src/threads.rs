@@ -1,0 +1,255 @@
+//! `/threads`: conversations. Their messages, events and runs are in the modules of those names.
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, NaiveDate, Utc};
+use domain::{
+    ThreadId,
+    thread::{Thread, ThreadStatus as Status},
+};
+use serde::{Deserialize, Serialize};
+use store::{Page, Paged, messages::Order, threads::ThreadFilter};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    Api, Error, Result,
+    auth::Caller,
+    body::Body,
+    deleted::Deleted,
+    error::ErrorBody,
+    list::List,
+    messages::{MessageView, Work, WorkRequest},
+    path::Path,
+    query::{self, Query},
+    runs::RunView,
+    stream::{self, Range},
+    wire_event::WireEvent,
+};
+
+mod input;
+mod view;
+
+use input::{CreateThread, ThreadFields, UpdateThread};
+use view::ThreadStatus;
+pub(crate) use view::ThreadView;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list_threads, create_thread))
+        .routes(routes!(get_thread, update_thread, delete_thread))
+        .routes(routes!(get_status))
+        .routes(routes!(cancel))
+}
+
+/// `{thread}`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ThreadEnvelope {
+    thread: ThreadView,
+}
+
+/// `{thread}`, and the run that was started in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CreatedThread {
+    thread: ThreadView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<RunView>,
+}
+
+/// A run that was asked to stop.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CancelledRun {
+    /// Always true.
+    success: bool,
+    /// Always true. The run is over when its stream says so.
+    cancelled: bool,
+    run_id: String,
+    thread_id: String,
+}
+
+/// Finds a thread of the caller's project.
+pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Result<Thread> {
+    let thread = api.store.find_thread(&caller.project, id).await?;
+    thread.ok_or_else(|| Error::not_found("Thread", id))
+}
+
+/// Create a thread, and start a run in it if there is a message
+///
+/// With a message the answer is the run's events as they happen (`text/event-stream`), beginning with `thread.created`,
+/// unless `stream` is false: then it is JSON at once, without waiting for the run. Without a message it is JSON.
+#[utoipa::path(post, path = "/threads", tag = "threads",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same request, where there is a message")),
+    request_body = CreateThread,
+    responses(
+        (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
+        (status = 201, description = "The thread", body = CreatedThread),
+        (status = 404, description = "The environment or the agent is not there", body = ErrorBody),
+        (status = 422, description = "The Idempotency-Key came with another request", body = ErrorBody),
+        (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
+    ))]
+async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequest) -> Result<Response> {
+    let work: Work = request.parse()?;
+    let mut fields: ThreadFields = request.parse()?;
+    let initial = fields.messages.take().unwrap_or_default();
+    if !work.has_content() && initial.is_empty() {
+        work.check_supported()?;
+        let new = fields.into_new(&api, &caller, None).await?;
+        let thread = api.store.create_thread(&caller.project, new).await?;
+        return Ok((StatusCode::CREATED, Json(CreatedThread { thread: thread.into(), run: None })).into_response());
+    }
+    let wants_stream = work.wants_stream();
+    let task = work.task().map(str::to_owned);
+    let run = work.into_run(initial, request.idempotency("POST /threads")?)?;
+    let new = fields.into_new(&api, &caller, task).await?;
+    let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
+    if wants_stream {
+        return Ok(stream::respond(&api, &caller.project, Range::of_run(started), None));
+    }
+    let run = api.store.find_run(&caller.project, &started.run_id).await?;
+    let body = CreatedThread { thread: thread.into(), run: run.map(Into::into) };
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+struct ListQuery {
+    /// How many at most: 0 to 100, 50 if absent.
+    limit: Option<i64>,
+    /// How many to leave out.
+    offset: Option<i64>,
+    environment_id: Option<String>,
+    agent_id: Option<String>,
+    app_id: Option<String>,
+    /// All threads are in the key's project: any other, and `none`, gives none.
+    project_id: Option<String>,
+    /// Threads that a schedule made; there are none yet.
+    schedule_id: Option<String>,
+    /// One of a thread's statuses, or `all`.
+    status: Option<String>,
+    /// Only threads made after this moment (RFC 3339) or day (`2025-01-15`, UTC).
+    created_after: Option<String>,
+}
+
+/// List threads
+///
+/// Newest first.
+#[utoipa::path(get, path = "/threads", tag = "threads", params(ListQuery),
+    responses((status = 200, description = "A part of the list", body = List<ThreadView>)))]
+async fn list_threads(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<List<ThreadView>>> {
+    let page = query::page(query.limit, query.offset, 50, 100)?;
+    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+    let project = given(query.project_id);
+    let mut is_empty = project.is_some_and(|id| id != caller.project.as_str()) || given(query.schedule_id).is_some();
+    let status = match given(query.status).as_deref() {
+        None | Some("all") => None,
+        Some("deleted") => {
+            is_empty = true;
+            None
+        }
+        Some(word) => Some(word.parse::<Status>().map_err(|err| Error::invalid_field("status", err.to_string()))?),
+    };
+    let filter = ThreadFilter {
+        environment_id: given(query.environment_id),
+        agent_id: given(query.agent_id),
+        app_id: given(query.app_id),
+        status,
+        created_after: given(query.created_after).as_deref().map(parse_time).transpose()?,
+    };
+    let threads = if is_empty {
+        Paged { items: Vec::new(), total: 0 }
+    } else {
+        api.store.list_threads(&caller.project, &filter, page).await?
+    };
+    Ok(Json(List::new(threads, page, ThreadView::from)))
+}
+
+fn parse_time(text: &str) -> Result<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    let day = text.parse::<NaiveDate>();
+    day.map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc()).map_err(|_| {
+        Error::invalid_field("createdAfter", "must be a time such as 2025-01-15T10:30:00Z or a day such as 2025-01-15")
+    })
+}
+
+/// Get a thread with its messages
+#[utoipa::path(get, path = "/threads/{id}", tag = "threads", params(("id" = String, Path, description = "The thread's id")),
+    responses((status = 200, description = "The thread", body = ThreadEnvelope)))]
+async fn get_thread(State(api): State<Api>, caller: Caller, Path(id): Path<ThreadId>) -> Result<Json<ThreadEnvelope>> {
+    let thread = find_thread(&api, &caller, &id).await?;
+    let messages = api.store.list_messages(&id, Order::OldestFirst, Page::ALL).await?;
+    let messages = messages.items.into_iter().map(MessageView::from).collect();
+    Ok(Json(ThreadEnvelope { thread: ThreadView::from(thread).with_messages(messages) }))
+}
+
+/// Change a thread
+///
+/// An absent field is left alone, `null` clears it.
+#[utoipa::path(patch, path = "/threads/{id}", tag = "threads", params(("id" = String, Path, description = "The thread's id")),
+    request_body = UpdateThread,
+    responses(
+        (status = 200, description = "The thread after the change", body = ThreadEnvelope),
+        (status = 409, description = "A run of the thread is under way", body = ErrorBody),
+    ))]
+async fn update_thread(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<ThreadId>,
+    Body(body): Body<UpdateThread>,
+) -> Result<Json<ThreadEnvelope>> {
+    let change = body.check(&caller)?;
+    let mut is_applied = true;
+    let thread = api.store.update_thread(&caller.project, &id, |thread| is_applied = change.apply(thread)).await?;
+    if !is_applied {
+        return Err(store::Error::Busy.into());
+    }
+    Ok(Json(ThreadEnvelope { thread: thread.into() }))
+}
+
+/// Delete a thread
+///
+/// It is no longer found, and a run under way is asked to stop.
+#[utoipa::path(delete, path = "/threads/{id}", tag = "threads", params(("id" = String, Path, description = "The thread's id")),
+    responses((status = 200, description = "It is deleted", body = Deleted)))]
+async fn delete_thread(State(api): State<Api>, caller: Caller, Path(id): Path<ThreadId>) -> Result<Json<Deleted>> {
+    api.store.delete_thread(&caller.project, &id).await?;
+    Ok(Json(Deleted::new("threadId", &id)))
+}
+
+/// Tell how a thread stands
+#[utoipa::path(get, path = "/threads/{id}/status", tag = "threads",
+    params(("id" = String, Path, description = "The thread's id")),
+    responses((status = 200, description = "Its status", body = ThreadStatus)))]
+async fn get_status(State(api): State<Api>, caller: Caller, Path(id): Path<ThreadId>) -> Result<Json<ThreadStatus>> {
+    Ok(Json(find_thread(&api, &caller, &id).await?.into()))
+}
+
+/// Cancel the run under way
+///
+/// Answers at once. What the run has started is killed, and its stream ends with `run.status` `cancelled`.
+#[utoipa::path(post, path = "/threads/{id}/cancel", tag = "threads",
+    params(("id" = String, Path, description = "The thread's id")),
+    responses(
+        (status = 200, description = "The run was asked to stop", body = CancelledRun),
+        (status = 400, description = "No run is under way", body = ErrorBody),
+    ))]
+async fn cancel(State(api): State<Api>, caller: Caller, Path(id): Path<ThreadId>) -> Result<Json<CancelledRun>> {
+    find_thread(&api, &caller, &id).await?;
+    match api.store.cancel_active_run(&caller.project, &id).await? {
+        Some(run) => {
+            Ok(Json(CancelledRun { success: true, cancelled: true, run_id: run.into(), thread_id: id.into() }))
+        }
+        None => Err(Error::bad_request("No run of the thread is under way").with_code("nothing_running")),
+    }
+}

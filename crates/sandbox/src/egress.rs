@@ -46,6 +46,7 @@ pub(crate) struct Rules {
     interface: String,
     input: String,
     forward: String,
+    refuse: String,
     allow: Vec<String>,
 }
 
@@ -63,6 +64,7 @@ impl Rules {
             interface: interface.to_owned(),
             input: format!("ATELIER-{hash}-IN"),
             forward: format!("ATELIER-{hash}-FWD"),
+            refuse: format!("ATELIER-{hash}-NO"),
             allow: allow.to_vec(),
         })
     }
@@ -100,8 +102,10 @@ impl Rules {
     pub(crate) async fn remove(&self) {
         for (chain, target) in [("INPUT", &self.input), ("DOCKER-USER", &self.forward)] {
             let _ = run("iptables", &["-w", "10", "-D", chain, "-i", &self.interface, "-j", target]).await;
-            let _ = run("iptables", &["-w", "10", "-F", target]).await;
-            let _ = run("iptables", &["-w", "10", "-X", target]).await;
+        }
+        for chain in [&self.input, &self.forward, &self.refuse] {
+            let _ = run("iptables", &["-w", "10", "-F", chain]).await;
+            let _ = run("iptables", &["-w", "10", "-X", chain]).await;
         }
         for chain in ["INPUT", "FORWARD"] {
             let _ = run("ip6tables", &["-w", "10", "-D", chain, "-i", &self.interface, "-j", "DROP"]).await;
@@ -110,12 +114,15 @@ impl Rules {
 
     /// Gives our chains as `iptables-restore` reads them; naming a chain empties it, all in one step.
     fn chains(&self, nameservers: &[Ipv4Addr]) -> String {
-        let Self { input, forward, allow, .. } = self;
-        let mut text = format!("*filter\n:{input} - [0:0]\n:{forward} - [0:0]\n");
+        let Self { input, forward, refuse, allow, .. } = self;
+        let mut text = format!("*filter\n:{input} - [0:0]\n:{forward} - [0:0]\n:{refuse} - [0:0]\n");
         let mut rule = |chain: &str, rule: &str| text += &format!("-A {chain} {rule}\n");
+        // A reset is believed at once; after any other refusal a client tries on for a second.
+        rule(refuse, "-p tcp -j REJECT --reject-with tcp-reset");
+        rule(refuse, "-j REJECT");
         // Answers to what the host itself asked a container.
         rule(input, "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN");
-        rule(input, "-j REJECT");
+        rule(input, &format!("-j {refuse}"));
         rule(forward, "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN");
         for nameserver in nameservers {
             for protocol in ["udp", "tcp"] {
@@ -126,7 +133,7 @@ impl Rules {
             rule(forward, &format!("-d {network} -j RETURN"));
         }
         for network in REFUSED {
-            rule(forward, &format!("-d {network} -j REJECT"));
+            rule(forward, &format!("-d {network} -j {refuse}"));
         }
         text + "COMMIT\n"
     }

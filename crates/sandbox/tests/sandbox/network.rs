@@ -1,10 +1,10 @@
 //! What containers reach, and what they do not.
 
-use std::{net::TcpListener, time::Duration};
+use std::{collections::HashSet, net::TcpListener, time::Duration};
 
 use sandbox::{Egress, Exit, Network, Spec};
 
-use crate::world::{World, bash, finish, firewall, run};
+use crate::world::{World, bash, finish, firewall, interface, run};
 
 #[tokio::test]
 async fn without_network_nothing_is_reached() {
@@ -43,11 +43,7 @@ async fn with_internet_the_host_and_private_networks_stay_out_of_reach() {
         let script = format!("timeout 3 bash -c 'echo > /dev/tcp/{address}/{port}' 2>/dev/null");
         run(&sandbox, &script).await.1
     };
-    let (gateway, _) = run(&sandbox, "awk '$2 == \"00000000\" { h = $3; for (i = 7; i > 0; i -= 2) printf \"%d%s\", strtonum(\"0x\" substr(h, i, 2)), (i > 1 ? \".\" : \"\") }' /proc/net/route || true").await;
-    let gateway = match gateway.trim() {
-        "" | "0.0.0.0" => own.trim().rsplit_once('.').map(|(net, _)| format!("{net}.1")).expect("an address"),
-        _ => own.trim().rsplit_once('.').map(|(net, _)| format!("{net}.1")).expect("an address"),
-    };
+    let gateway = own.trim().rsplit_once('.').map(|(network, _)| format!("{network}.1")).expect("an address");
     for (address, port) in [
         (gateway.as_str(), port),
         (host.as_str(), port),
@@ -73,11 +69,22 @@ async fn with_internet_the_host_and_private_networks_stay_out_of_reach() {
         .expect("starts");
     assert_eq!(finish(&mut process).await.0, "200");
 
-    // Flushed by somebody: the next pass of the reconciler sets them again.
-    let ours = |rules: &str| rules.lines().filter(|line| line.contains("ATELIER-")).count();
-    let before = ours(&firewall());
-    world.sandboxes.reconcile(&std::collections::HashSet::new()).await.expect("reconciles");
-    assert_eq!(ours(&firewall()), before, "setting twice is setting once");
+    // Flushed by somebody: the next pass of the reconciler sets them again, and setting twice is setting once.
+    let ours = || {
+        let rules = firewall();
+        let jump = format!("-A INPUT -i {}", interface(&world.options.installation));
+        let chain = rules.lines().find(|rule| rule.starts_with(&jump));
+        let chain = chain.and_then(|rule| rule.split(' ').next_back()).expect("a jump").to_owned();
+        (rules.lines().filter(|rule| rule.contains(&chain)).count(), chain)
+    };
+    let (count, chain) = ours();
+    let flushed = std::process::Command::new("iptables").args(["-w", "10", "-F", &chain]).status().expect("runs");
+    assert!(flushed.success() && ours().0 < count);
+    let wanted = HashSet::from([spec.environment.clone(), second.environment().clone()]);
+    for _ in 0..2 {
+        world.sandboxes.reconcile(&wanted).await.expect("reconciles");
+        assert_eq!(ours(), (count, chain.clone()));
+    }
 }
 
 #[tokio::test]

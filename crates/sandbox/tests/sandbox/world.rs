@@ -9,6 +9,7 @@ use std::{
 use bollard::Docker;
 use domain::EnvironmentId;
 use sandbox::{Command, Exit, Network, Options, Process, Sandbox, Sandboxes, Spec, Stream};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// Everything a test has; dropping it removes what the test made and asserts that nothing is left.
@@ -84,17 +85,15 @@ async fn leftovers(installation: &str) -> Vec<String> {
     let names = containers.into_iter().flat_map(|container| container.names.unwrap_or_default());
     let networks = engine.list_networks(None).await.expect("lists").into_iter().filter_map(|network| network.name);
     let mut left: Vec<String> = names.chain(networks).filter(|name| name.contains(installation)).collect();
-    let interfaces = std::fs::read_dir("/sys/class/net").expect("lists").flatten();
-    let interfaces: Vec<String> = interfaces.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    for rule in firewall().lines() {
-        // A rule for one of our bridges that is not there any more.
-        if let Some(interface) = rule.split_whitespace().find(|word| word.starts_with("atl"))
-            && !interfaces.iter().any(|existing| existing == interface)
-        {
-            left.push(rule.to_owned());
-        }
-    }
+    let interface = interface(installation);
+    left.extend(firewall().lines().filter(|rule| rule.contains(&interface)).map(str::to_owned));
     left
+}
+
+/// Gives the name of an installation's bridge.
+pub(crate) fn interface(installation: &str) -> String {
+    let hash: String = Sha256::digest(installation)[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("atl{hash}")
 }
 
 /// Gives the host's filter rules.

@@ -78,7 +78,7 @@ impl Tasks {
         }
         let commands = Rc::clone(commands);
         spawn_local(async move {
-            let mut block = vec![0; 64 * 1024];
+            let (mut block, mut is_over) = (vec![0; 64 * 1024], false);
             while let Ok(len @ 1..) = pipe.read(&mut block).await {
                 let room = output_limit.saturating_sub(task.output_bytes.get());
                 let fits = room.min(len as u64) as usize;
@@ -86,7 +86,7 @@ impl Tasks {
                 if file.write_all(&block[..fits]).is_ok() {
                     task.output_bytes.set(task.output_bytes.get() + fits as u64);
                 }
-                if fits < len && task.stopped.get().is_none() {
+                if fits < len && !std::mem::replace(&mut is_over, true) {
                     let _ = writeln!(file, "\n[killed: the output is over its limit of {output_limit} bytes]");
                     let (commands, task) = (Rc::clone(&commands), Rc::clone(&task));
                     spawn_local(async move { stop(&commands, &task, Exit::Killed).await });

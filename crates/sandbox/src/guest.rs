@@ -46,20 +46,25 @@ impl Guest {
     /// Connects and sends the request.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Connection, Error> {
         let frame = encode(Kind::Request, request).map_err(|_| Error::TooLarge("the command".to_owned()))?;
-        let stream = self.dial().await.map_err(|_| Error::Gone)?;
+        let stream = self.dial().await.map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut => Error::Gone,
+            // Ours to mend, such as too many open files: it says nothing about the container.
+            _ => Error::other("cannot connect to guestd", err),
+        })?;
         let mut connection = Connection { stream, buffer: BytesMut::new() };
         connection.write(&frame).await?;
         Ok(connection)
     }
 
-    /// Asks how the daemon is.
+    /// Asks how the daemon is. `Gone` when it does not answer within `limit`, or not with sense.
     pub(crate) async fn ping(&self, limit: Duration) -> Result<Pong, Error> {
-        let ping = async { self.ask(&Request::Ping).await?.reply(limit).await };
-        match timeout(limit, ping).await {
-            Ok(Ok(Reply::Pong(pong))) => Ok(pong),
-            Ok(Err(err)) => Err(err),
-            Ok(Ok(_)) | Err(_) => Err(Error::Gone),
-        }
+        let ping = async {
+            match self.ask(&Request::Ping).await?.reply(limit).await {
+                Ok(Reply::Pong(pong)) => Ok(pong),
+                Ok(_) | Err(_) => Err(Error::Gone),
+            }
+        };
+        timeout(limit, ping).await.unwrap_or(Err(Error::Gone))
     }
 
     async fn dial(&self) -> io::Result<UnixStream> {

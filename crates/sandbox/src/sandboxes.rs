@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long a running container's daemon may take to show that it lives, before the container is replaced.
-const PING_LIMIT: Duration = Duration::from_secs(3);
+const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Between SIGTERM and SIGKILL when a container is stopped; `guestd` itself gives its commands less.
 const STOP_GRACE_SECONDS: i32 = 2;
@@ -210,8 +210,11 @@ impl Inner {
             if labels.get(LABEL_SPEC) == Some(&hash) {
                 if existing.state.and_then(|state| state.running).unwrap_or(false) {
                     let sandbox = self.sandbox(spec, &id, &directories, slot)?;
-                    if sandbox.ping(PING_LIMIT).await.is_ok() {
-                        return Ok(sandbox);
+                    match sandbox.ping(PING_LIMIT).await {
+                        Ok(_) => return Ok(sandbox),
+                        Err(Error::Gone) => {}
+                        // Not the container's fault, and so no reason to throw away what it is doing.
+                        Err(err) => return Err(err),
                     }
                 } else if let Ok(sandbox) = self.start(spec, &id, &directories, slot).await {
                     // Stopped while idle: what was installed into it is still there.

@@ -124,3 +124,32 @@ async fn a_background_command_outlives_the_server_and_can_be_stopped() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_background_command_that_fills_the_disk_is_ended() {
+    let world = World::new().await;
+    let sandbox = world.open().await;
+    // The server's limit is too high for a test; the daemon takes any.
+    let command = guest_protocol::Spawn {
+        argv: vec!["yes".to_owned()],
+        cwd: "/".to_owned(),
+        env: Vec::new(),
+        timeout_ms: None,
+        group: "run_test".to_owned(),
+        stdin: false,
+    };
+    let output = "/workspace/out".to_owned();
+    let request = guest_protocol::Request::StartBackground { command, output, output_limit: 1_000_000 };
+    let socket = world.options.data_dir.join("environments").join(world.environment.as_str()).join("run/guestd.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("connects");
+    let frame = guest_protocol::encode(guest_protocol::Kind::Request, &request).expect("short");
+    std::io::Write::write_all(&mut stream, &frame).expect("writes");
+    std::io::Read::read_to_end(&mut stream, &mut Vec::new()).expect("reads");
+    eventually(LIMIT, async || {
+        let task = sandbox.background("task_1").await.expect("asked").expect("known");
+        task.exit == Some(Exit::Killed) && task.output_bytes == 1_000_000
+    })
+    .await;
+    let end = sandbox.read_file("/workspace/out", 1_000_000, 1000).await.expect("reads");
+    assert_eq!(end.bytes, "\n[killed: the output is over its limit of 1000000 bytes]\n");
+}

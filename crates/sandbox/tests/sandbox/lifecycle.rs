@@ -95,6 +95,54 @@ async fn a_missing_image_and_a_failing_start_say_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_never_answers_is_given_up_with_its_last_words() {
+    let scripts = tempfile::tempdir().expect("a directory");
+    let script = scripts.path().join("guestd");
+    std::fs::write(&script, "#!/bin/sh\necho not today >&2\nexec sleep 1000\n").expect("writes");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("sets");
+    let world = World::with(|options| {
+        options.guestd = script;
+        options.start_deadline = Duration::from_secs(1);
+    })
+    .await;
+    let failed = world.sandboxes.open(&world.spec()).await;
+    assert!(matches!(failed, Err(Error::StartFailed { log, .. }) if log == "not today\n"));
+}
+
+#[tokio::test]
+async fn an_unprivileged_user_has_a_home_and_owns_its_files() {
+    if !rustix::process::geteuid().is_root() {
+        // Then every other test is this one.
+        return;
+    }
+    let world = World::with(|options| options.user = "1234:1234".to_owned()).await;
+    let sandbox = world.open().await;
+    let (output, exit) =
+        run(&sandbox, "set -e; id -u; cd; pwd; echo x > a; echo x > /workspace/a; stat -c %u a /workspace/a").await;
+    assert_eq!((output.as_str(), exit), ("1234\n/home/agent\n1234\n1234\n", Exit::Code(0)));
+    assert!(sandbox.write_file("/workspace/b", b"x").await.expect("writes").created);
+    assert!(matches!(sandbox.read_file("/etc/shadow", 0, 1).await, Err(Error::PermissionDenied(_))));
+}
+
+#[tokio::test]
+async fn stopping_gives_commands_a_moment_and_not_more() {
+    let world = World::new().await;
+    let sandbox = world.open().await;
+    let _polite = sandbox
+        .spawn(bash("trap 'echo bye > /workspace/bye; exit' TERM; while true; do sleep 0.05; done"))
+        .await
+        .expect("starts");
+    let _stubborn = sandbox.spawn(bash("trap '' TERM; touch /workspace/up; sleep 1000")).await.expect("starts");
+    eventually(Duration::from_secs(5), async || sandbox.read_file("/workspace/up", 0, 1).await.is_ok()).await;
+    let started = std::time::Instant::now();
+    assert!(world.sandboxes.stop(&world.environment).await.expect("stops"));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let workspace = world.sandboxes.workspace(&world.environment).expect("opens");
+    let path = domain::WorkspacePath::parse("bye").expect("valid");
+    assert!(workspace.open_file(&path).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_long_data_directory_is_no_problem() {
     let world = World::with(|options| options.data_dir = options.data_dir.join("long/".repeat(40))).await;
     let sandbox = world.open().await;

@@ -79,6 +79,15 @@ impl Workspace {
         self.blocking(path, move |_, path| Upload::begin(tree, path)).await
     }
 
+    /// Begins to write a file whose place is not known yet; [`Upload::commit_to`] tells it.
+    ///
+    /// # Errors
+    /// `DiskFull`.
+    pub async fn receive(&self) -> Result<Upload, Error> {
+        let tree = Arc::clone(&self.tree);
+        on_blocking_thread(move || Upload::begin(tree, &upload::placeless_name())).await
+    }
+
     /// Makes the directory `path` and those above it. It may exist.
     ///
     /// # Errors

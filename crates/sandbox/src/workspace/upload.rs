@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use domain::WorkspacePath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
@@ -49,20 +50,13 @@ pub struct Uploaded {
 
 impl Upload {
     pub(super) fn begin(tree: Arc<Tree>, path: &str) -> Result<Self, Error> {
-        let place = tree.walk(path, Last::Follow, Missing::Create)?;
-        match place.stat().map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-            Ok(FileType::RegularFile) | Err(Errno::NOENT) => {}
-            Ok(FileType::Directory) => return Err(Error::IsDirectory(path.to_owned())),
-            Ok(_) => return Err(Error::Refused { path: path.to_owned(), why: "is not a regular file" }),
-            Err(err) => return Err(failed(err, path)),
-        }
-        let Some(target) = place.name else { return Err(Error::IsDirectory(path.to_owned())) };
-        let name = format!("{PREFIX}{}", Uuid::new_v4().simple());
+        let (dir, target) = find_target(&tree, path)?;
+        let name = placeless_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&place.dir, &*name, flags, Mode::from_raw_mode(0o600)).map_err(|err| failed(err, path))?;
+        let file = openat(&dir, &*name, flags, Mode::from_raw_mode(0o600)).map_err(|err| failed(err, path))?;
         Ok(Self {
             path: path.to_owned(),
-            temporary: Temporary { dir: place.dir, name: Some(name), target },
+            temporary: Temporary { dir, name: Some(name), target_dir: None, target },
             file: Arc::new(file.into()),
             tree,
             batch: Vec::new(),
@@ -104,6 +98,18 @@ impl Upload {
         let Self { tree, path, temporary, file, size, .. } = self;
         // On a blocking thread to its end, even if we are not waited for.
         on_blocking_thread(move || temporary.put_in_place(&tree, &file, size).map_err(|err| failed(err, &path))).await
+    }
+
+    /// Puts the file at `path`, whose parent directories are made, instead of where it was begun.
+    ///
+    /// # Errors
+    /// As of [`Workspace::upload`](super::Workspace::upload), and as of [`commit`](Self::commit).
+    pub async fn commit_to(mut self, path: &WorkspacePath) -> Result<Uploaded, Error> {
+        let (tree, path) = (Arc::clone(&self.tree), path.as_str().to_owned());
+        let (dir, target) = on_blocking_thread(move || find_target(&tree, &path)).await?;
+        self.temporary.target_dir = Some(dir);
+        self.temporary.target = target;
+        self.commit().await
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
@@ -151,16 +157,34 @@ fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
     Ok(())
 }
 
+/// Finds the directory and name where a file may be put.
+fn find_target(tree: &Tree, path: &str) -> Result<(OwnedFd, Vec<u8>), Error> {
+    let place = tree.walk(path, Last::Follow, Missing::Create)?;
+    match place.stat().map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::RegularFile) | Err(Errno::NOENT) => {}
+        Ok(FileType::Directory) => return Err(Error::IsDirectory(path.to_owned())),
+        Ok(_) => return Err(Error::Refused { path: path.to_owned(), why: "is not a regular file" }),
+        Err(err) => return Err(failed(err, path)),
+    }
+    match place.name {
+        Some(name) => Ok((place.dir, name)),
+        None => Err(Error::IsDirectory(path.to_owned())),
+    }
+}
+
 /// The hidden file; removed when dropped, unless it was put in place.
 struct Temporary {
     dir: OwnedFd,
     name: Option<String>,
+    /// Where it is to be put, if not in `dir`.
+    target_dir: Option<OwnedFd>,
     target: Vec<u8>,
 }
 
 impl Temporary {
     fn put_in_place(mut self, tree: &Tree, file: &File, size: u64) -> Result<Uploaded, Errno> {
-        let before = statat(&self.dir, &self.target, AtFlags::SYMLINK_NOFOLLOW)
+        let target_dir = self.target_dir.as_ref().unwrap_or(&self.dir);
+        let before = statat(target_dir, &self.target, AtFlags::SYMLINK_NOFOLLOW)
             .ok()
             .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         let mode = before.map_or(0o644, |stat| stat.st_mode & 0o777);
@@ -168,7 +192,7 @@ impl Temporary {
         fsync(file)?;
         let name = self.name.as_deref().ok_or(Errno::NOENT)?;
         // Not even a link that appears here now is followed: the name itself is replaced.
-        renameat(&self.dir, name, &self.dir, &self.target)?;
+        renameat(&self.dir, name, target_dir, &self.target)?;
         self.name = None;
         Ok(Uploaded { size, created: before.is_none(), modified: modified(&fstat(file)?) })
     }
@@ -181,6 +205,11 @@ impl Drop for Temporary {
             let _ = unlinkat(&self.dir, &*name, AtFlags::empty());
         }
     }
+}
+
+/// Gives a name for a file whose place is not known yet: one that is hidden too.
+pub(super) fn placeless_name() -> String {
+    format!("{PREFIX}{}", Uuid::new_v4().simple())
 }
 
 /// Tells whether a regular file of this name is an unfinished upload.

@@ -188,7 +188,18 @@ impl From<sandbox::Error> for Error {
             E::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, sentence(&err)),
             E::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "No space is left on the server's disk")
                 .with_code("disk_full"),
-            err => Self::internal(err),
+            E::NoImage(ref name) => {
+                let message = format!("There is no image '{name}' on this server");
+                Self::new(StatusCode::CONFLICT, message).with_code("no_image")
+            }
+            E::Unfiltered(_) => {
+                let message = "This server cannot give containers the internet without the private networks around it; \
+                               set internetAccess to false, or see the server's log";
+                Self::new(StatusCode::CONFLICT, message).with_code("egress_not_enforced").with_source(err)
+            }
+            E::NoEngine(_) => Self::unavailable("The container engine does not answer right now; try again", err),
+            E::Gone => Self::unavailable("The container has just ended; try again", err),
+            E::StartFailed { .. } | E::Other { .. } => Self::internal(err),
         }
     }
 }

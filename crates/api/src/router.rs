@@ -16,7 +16,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, agents, auth, cors, events, limits::Limits, messages, models, openapi::document, runs, system, threads, trace,
+    Api, Error, agents, auth, cors, environments, events, files, limits::Limits, messages, models, openapi::document,
+    runs, system, threads, trace,
 };
 
 /// The routes that need no key.
@@ -29,6 +30,8 @@ fn keyed_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(models::routes())
         .merge(agents::routes())
+        .merge(environments::routes())
+        .merge(files::routes())
         .merge(threads::routes())
         .merge(messages::routes())
         .merge(events::routes())

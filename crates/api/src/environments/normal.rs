@@ -1,0 +1,193 @@
+//! Bringing what clients send to its normal form.
+//!
+//! Runtimes and packages come as arrays or objects, and Node.js under two names. Each function gives the normal form or
+//! says, by field, what is wrong.
+
+use std::collections::BTreeMap;
+
+use domain::environment::Packages;
+use serde_json::{Value, json};
+
+use crate::{body::Patch, check::Fields};
+
+pub(super) type Runtimes = BTreeMap<String, String>;
+
+/// The languages, each with the version that is taken where only the language is named.
+const LANGUAGES: [(&str, &str); 7] = [
+    ("python", "3.11"),
+    ("nodejs", "18"),
+    ("go", "1.22"),
+    ("php", "8.2"),
+    ("java", "17"),
+    ("ruby", "3.1"),
+    ("rust", "1.80"),
+];
+
+const MAX_PACKAGES: usize = 1000;
+const MAX_SERVERS: usize = 100;
+
+/// Brings the value of a patch to its normal form.
+pub(super) fn patch<T, U: Default>(
+    fields: &mut Fields,
+    patch: Patch<T>,
+    normalise: impl FnOnce(&mut Fields, T) -> U,
+) -> Patch<U> {
+    match patch {
+        Patch::Absent => Patch::Absent,
+        Patch::Null => Patch::Null,
+        Patch::Value(value) => Patch::Value(normalise(fields, value)),
+    }
+}
+
+pub(super) fn runtimes(fields: &mut Fields, value: Value) -> Runtimes {
+    let mut runtimes = Runtimes::new();
+    let mut add = |field: String, name: &str, version: Option<&Value>| {
+        let name = if name == "node" { "nodejs" } else { name };
+        let Some((_, default)) = LANGUAGES.iter().find(|(language, _)| *language == name) else {
+            let known = LANGUAGES.map(|(language, _)| language).join(", ");
+            return fields.refuse(field, format!("'{name}' is none of {known}"));
+        };
+        let version = match version {
+            None => (*default).to_owned(),
+            Some(Value::String(version)) if is_version(version) => version.clone(),
+            Some(Value::Number(version)) if version.is_u64() => version.to_string(),
+            // As in an array.
+            Some(Value::Bool(true)) => (*default).to_owned(),
+            Some(Value::Null | Value::Bool(false)) => return,
+            Some(_) => return fields.refuse(field, "must be a version as a string, for example \"3.11\""),
+        };
+        runtimes.insert(name.to_owned(), version);
+    };
+    match &value {
+        Value::Object(map) => {
+            map.iter().for_each(|(name, version)| add(format!("runtimes.{name}"), name, Some(version)))
+        }
+        Value::Array(names) => names.iter().enumerate().for_each(|(index, name)| {
+            // Anything but a string is shown as it came, as a name that is not known.
+            let text = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+            add(format!("runtimes[{index}]"), &text, None);
+        }),
+        _ => fields.refuse("runtimes", "must be an object of versions or an array of names"),
+    }
+    runtimes
+}
+
+fn is_version(version: &str) -> bool {
+    (1..=32).contains(&version.len())
+        && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+'))
+}
+
+pub(super) fn packages(fields: &mut Fields, value: Value) -> Packages {
+    let mut packages = Packages::default();
+    match &value {
+        Value::Array(_) => add_packages(fields, "packages".into(), &mut packages.python, &value),
+        Value::Object(map) => {
+            for (kind, names) in map {
+                let list = match kind.as_str() {
+                    "system" => &mut packages.system,
+                    "python" => &mut packages.python,
+                    "node" | "nodejs" => &mut packages.node,
+                    _ => {
+                        fields.refuse(format!("packages.{kind}"), "is none of system, python, node");
+                        continue;
+                    }
+                };
+                add_packages(fields, format!("packages.{kind}"), list, names);
+            }
+        }
+        _ => fields.refuse("packages", "must be an object of arrays or an array of Python packages"),
+    }
+    packages
+}
+
+fn add_packages(fields: &mut Fields, field: String, list: &mut Vec<String>, names: &Value) {
+    let Value::Array(names) = names else {
+        return if !names.is_null() {
+            fields.refuse(field, "must be an array of package names")
+        };
+    };
+    if names.len() > MAX_PACKAGES {
+        return fields.refuse(field, format!("must have at most {MAX_PACKAGES} items"));
+    }
+    for (index, name) in names.iter().enumerate() {
+        match name.as_str() {
+            Some(name) if is_package(name) && list.iter().any(|before| before == name) => {}
+            Some(name) if is_package(name) => list.push(name.to_owned()),
+            _ => fields.refuse(format!("{field}[{index}]"), "must be the name of a package"),
+        }
+    }
+}
+
+/// Tells whether `name` can be a package with its version: what a shell or an installer would take for an option or for
+/// several words is not.
+fn is_package(name: &str) -> bool {
+    (1..=255).contains(&name.len())
+        && !name.starts_with('-')
+        && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// Tells whether `image` can name an image.
+pub(super) fn is_image(image: &str) -> bool {
+    (1..=255).contains(&image.len())
+        && image.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && image.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./:@_-".contains(&byte))
+}
+
+/// Checks MCP servers and gives each its `type` where it can be told from the rest.
+pub(super) fn mcp_servers(fields: &mut Fields, mut servers: Vec<Value>) -> Vec<Value> {
+    if servers.len() > MAX_SERVERS {
+        fields.refuse("mcpServers", format!("must have at most {MAX_SERVERS} items"));
+        return servers;
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (index, server) in servers.iter_mut().enumerate() {
+        let at = |name: &str| format!("mcpServers[{index}].{name}");
+        let Value::Object(server) = server else {
+            fields.refuse(format!("mcpServers[{index}]"), "must be an object");
+            continue;
+        };
+        server.retain(|_, value| !value.is_null());
+        match server.get("name") {
+            Some(Value::String(name)) if names.contains(name) => {
+                fields.refuse(at("name"), format!("'{name}' is there twice"))
+            }
+            Some(Value::String(name)) if (1..=255).contains(&name.len()) => names.push(name.clone()),
+            _ => fields.refuse(at("name"), "must be a string of 1 to 255 characters"),
+        }
+        if !server.contains_key("type") {
+            let kind = if server.contains_key("url") { "http" } else { "stdio" };
+            server.insert("type".into(), json!(kind));
+        }
+        let text = |name: &str| server.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        match server.get("type").and_then(Value::as_str) {
+            Some("stdio") if text("command").is_none() => {
+                fields.refuse(at("command"), "is required for the type stdio")
+            }
+            Some("http") => match text("url").map(url::Url::parse) {
+                Some(Ok(url)) if matches!(url.scheme(), "http" | "https") => {}
+                _ => fields.refuse(at("url"), "must be an http or https URL for the type http"),
+            },
+            Some("stdio") => {}
+            _ => fields.refuse(at("type"), "must be stdio or http"),
+        }
+        for (name, is_right, what) in [
+            ("args", is_texts as fn(&Value) -> bool, "an array of strings"),
+            ("env", is_text_map, "an object of strings"),
+            ("bearerToken", Value::is_string, "a string"),
+            ("enabled", Value::is_boolean, "a boolean"),
+        ] {
+            if server.get(name).is_some_and(|value| !is_right(value)) {
+                fields.refuse(at(name), format!("must be {what}"));
+            }
+        }
+    }
+    servers
+}
+
+fn is_texts(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.iter().all(Value::is_string))
+}
+
+fn is_text_map(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| map.values().all(Value::is_string))
+}

@@ -1,0 +1,183 @@
+//! Taking a file.
+//!
+//! Clients send the fields in different orders, so where the file belongs may be known only after all of it has arrived. It
+//! is written as it comes, under a name of its own at the top of the workspace, which nobody sees, and put in its place
+//! at the end. Memory stays flat, whatever the size.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{
+        FromRequest, Multipart, Request, State,
+        multipart::{Field, MultipartError},
+    },
+    http::StatusCode,
+};
+use domain::{EnvironmentId, WorkspacePath};
+use sandbox::{Workspace, workspace::Upload};
+use serde::Serialize;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::{workspace, workspace_path};
+use crate::{Api, Error, Result, auth::Caller, path::Path};
+
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// The body of an upload.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes the form")]
+pub(super) struct UploadForm {
+    /// The file, with its name.
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    file: String,
+    /// The directory it goes to; the top of the workspace if absent. If the file has no name (or is called `undefined` or
+    /// `blob`), the whole path with the name.
+    path: Option<String>,
+}
+
+/// A file that was taken.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UploadedFile {
+    success: bool,
+    environment_id: String,
+    /// The name it was sent with.
+    filename: String,
+    /// Where it is, relative to the workspace.
+    #[schema(example = "src/app.py")]
+    path: String,
+    /// Bytes.
+    size: u64,
+    /// False: it took the place of one that was there.
+    created: bool,
+}
+
+/// Upload a file
+///
+/// A form with the fields `file` and `path` in any order. The directories above it are made; a file there is replaced.
+#[utoipa::path(post, path = "/environments/{id}/files/upload", tag = "files",
+    params(("id" = String, Path, description = "The environment's id")),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "It is there", body = UploadedFile),
+        (status = 409, description = "Something is in the way", body = crate::error::ErrorBody),
+        (status = 413, description = "It is too large", body = crate::error::ErrorBody),
+        (status = 507, description = "The disk is full", body = crate::error::ErrorBody),
+    ))]
+pub(super) async fn upload_file(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<EnvironmentId>,
+    request: Request,
+) -> Result<Json<UploadedFile>> {
+    let workspace = workspace(&api, &caller, &id).await?;
+    let mut form = Multipart::from_request(request, &api)
+        .await
+        .map_err(|_| Error::bad_request("The body must be a form: Content-Type multipart/form-data with a boundary"))?;
+    let idle = api.settings.upload_idle_timeout;
+    let mut directory = None;
+    let mut file = None;
+    while let Some(mut field) = within(idle, form.next_field()).await? {
+        match field.name().unwrap_or_default() {
+            "path" => directory = Some(read_text(&mut field, idle).await?),
+            "file" if file.is_some() => return Err(Error::bad_request("The form has more than one file")),
+            "file" => {
+                let name = field.file_name().unwrap_or_default().to_owned();
+                file = Some((name, receive(&workspace, &mut field, idle, api.settings.max_upload_bytes).await?));
+            }
+            _ => while within(idle, field.chunk()).await?.is_some() {},
+        }
+    }
+    let Some((filename, upload)) = file else { return Err(Error::missing_field("file")) };
+    let path = destination(directory.as_deref().unwrap_or_default(), &filename)?;
+    let uploaded = upload.commit_to(&path).await?;
+    Ok(Json(UploadedFile {
+        success: true,
+        environment_id: id.into(),
+        filename: match is_named(&filename) {
+            true => filename,
+            false => path.file_name().unwrap_or_default().to_owned(),
+        },
+        path: path.as_str().to_owned(),
+        size: uploaded.size,
+        created: uploaded.created,
+    }))
+}
+
+async fn receive(workspace: &Workspace, field: &mut Field<'_>, idle: Duration, max_bytes: u64) -> Result<Upload> {
+    let mut upload = workspace.receive().await?;
+    while let Some(chunk) = within(idle, field.chunk()).await? {
+        if upload.size() + chunk.len() as u64 > max_bytes {
+            let message = format!("The file is larger than {max_bytes} bytes");
+            return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        upload.write(chunk).await?;
+    }
+    Ok(upload)
+}
+
+async fn read_text(field: &mut Field<'_>, idle: Duration) -> Result<String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = within(idle, field.chunk()).await? {
+        if bytes.len() + chunk.len() > MAX_TEXT_BYTES {
+            return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "The field path is too large"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| Error::invalid_field("path", "must be UTF-8"))
+}
+
+/// Waits for the next part of the form, but not for ever.
+async fn within<T>(idle: Duration, next: impl Future<Output = Result<T, MultipartError>>) -> Result<T> {
+    match timeout(idle, next).await {
+        Ok(Ok(next)) => Ok(next),
+        Ok(Err(err)) => Err(Error::bad_request(format!("The form is not valid: {}", err.body_text()))),
+        Err(_) => {
+            let message = format!("The upload was silent for {} seconds", idle.as_secs());
+            Err(Error::new(StatusCode::REQUEST_TIMEOUT, message))
+        }
+    }
+}
+
+/// Tells whether a client gave the file a name. One that has none to give sends a placeholder.
+fn is_named(filename: &str) -> bool {
+    !matches!(filename, "" | "undefined" | "null" | "blob")
+}
+
+/// Decides where a file goes: `path` is a directory, unless the file has no name of its own.
+fn destination(path: &str, filename: &str) -> Result<WorkspacePath> {
+    if !is_named(filename) {
+        let path = workspace_path("path", path)?;
+        return if path.is_root() { Err(Error::missing_field("path")) } else { Ok(path) };
+    }
+    if filename.contains('/') || filename.contains('\\') || matches!(filename, "." | "..") {
+        return Err(Error::invalid_field("file", "the file's name must not be a path; name the directory in 'path'"));
+    }
+    let directory = workspace_path("path", path)?;
+    workspace_path("path", &format!("{}/{filename}", directory.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_directory_unless_the_file_has_no_name() {
+        for (path, filename, expected) in [
+            ("", "app.py", "app.py"),
+            ("/", "app.py", "app.py"),
+            ("src", "app.py", "src/app.py"),
+            ("/workspace/src/", "ä b.py", "src/ä b.py"),
+            ("src/app.py", "undefined", "src/app.py"),
+            ("src/app.py", "", "src/app.py"),
+            ("src/app.py", "blob", "src/app.py"),
+        ] {
+            assert_eq!(destination(path, filename).expect(path).as_str(), expected);
+        }
+        for (path, filename) in [("..", "a"), ("", "../a"), ("", ".."), ("", "undefined"), ("", "a\0b")] {
+            assert!(destination(path, filename).is_err(), "{path} {filename}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the calls of one run share: the way to its computer, and what they remember of it.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sandbox::{Error, FileContent, Sandbox, Sandboxes, Spec, Written};
+
+use super::{ToolError, for_model, web};
+
+/// Where a run begins to work.
+pub(super) const WORKSPACE: &str = "/workspace";
+
+/// Images and documents one run may read, in bytes. Each stays in every later request, and a request has 32 MB.
+const MAX_MEDIA_BYTES: u64 = 20 * 1024 * 1024;
+
+/// What a model is told when the container ended under a call that may have had an effect.
+const RESTARTED: &str = "The computer was restarted while this call ran. Processes that ran there are gone; files are \
+                         kept. Whether the call had an effect is unknown: look before you repeat it.";
+
+/// The state of one run's tools. Shared by its calls.
+pub struct Context {
+    sandboxes: Sandboxes,
+    spec: Spec,
+    pub(super) group: String,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) web: web::Client,
+    pub(super) pages: web::Cache,
+    cwd: Mutex<String>,
+    seen: Mutex<HashMap<String, Seen>>,
+    media_bytes: AtomicU64,
+}
+
+/// How a file was when the model last saw it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub modified_ms: i64,
+    pub size: u64,
+    /// Of the whole content; `None` when only a part was read.
+    pub hash: Option<u64>,
+}
+
+impl Context {
+    /// `group` names the run's processes, for [`Sandbox::kill_group`]; `env` is set for its commands.
+    ///
+    /// Nothing is started yet: the container comes with the first call that needs it, or with [`sandbox`](Self::sandbox).
+    pub fn new(
+        sandboxes: Sandboxes,
+        spec: Spec,
+        group: impl Into<String>,
+        env: Vec<(String, String)>,
+        web: web::Client,
+    ) -> Self {
+        Self {
+            sandboxes,
+            spec,
+            group: group.into(),
+            env,
+            web,
+            pages: web::Cache::default(),
+            cwd: Mutex::new(WORKSPACE.to_owned()),
+            seen: Mutex::default(),
+            media_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives the run's computer, started if it does not run.
+    pub async fn sandbox(&self) -> Result<Sandbox, Error> {
+        self.sandboxes.open(&self.spec).await
+    }
+
+    /// Does `work` on the computer, and once more on a fresh one if the first ended meanwhile: for what may be repeated.
+    pub(super) async fn with_sandbox<T, F>(&self, work: impl Fn(Sandbox) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        match work(self.sandbox().await?).await {
+            Err(Error::Gone) => work(self.sandbox().await?).await,
+            result => result,
+        }
+    }
+
+    /// Reads a part of a file.
+    pub(super) async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileContent, Error> {
+        self.with_sandbox(|sandbox| async move { sandbox.read_file(path, offset, limit).await }).await
+    }
+
+    /// Writes a file. Written twice it is the same file, so a container that ends meanwhile is no matter.
+    pub(super) async fn write_file(&self, path: &str, content: &[u8]) -> Result<Written, Error> {
+        self.with_sandbox(|sandbox| async move { sandbox.write_file(path, content).await }).await
+    }
+
+    /// Gives the directory in which the next command runs.
+    pub(super) fn cwd(&self) -> String {
+        lock(&self.cwd).clone()
+    }
+
+    pub(super) fn set_cwd(&self, cwd: String) {
+        *lock(&self.cwd) = cwd;
+    }
+
+    pub(super) fn seen(&self, path: &str) -> Option<Seen> {
+        lock(&self.seen).get(path).copied()
+    }
+
+    pub(super) fn note_seen(&self, path: &str, seen: Seen) {
+        lock(&self.seen).insert(path.to_owned(), seen);
+    }
+
+    /// Counts `bytes` of an image or document, or says that there were too many.
+    pub(super) fn take_media(&self, bytes: u64) -> Result<(), ToolError> {
+        let taken = self.media_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if taken + bytes > MAX_MEDIA_BYTES {
+            self.media_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(for_model(
+                "The images and PDF files read in this run have reached 20 MiB; no more can be shown. Work with what \
+                 you saw, or turn the file into something smaller or into text with Bash.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Seen {
+    pub(super) fn whole(modified_ms: i64, content: &[u8]) -> Self {
+        Self { modified_ms, size: content.len() as u64, hash: Some(hash(content)) }
+    }
+
+    /// Tells whether `file`, read as a whole, is as it was seen.
+    pub(super) fn is_same(&self, file: &FileContent) -> bool {
+        match self.hash {
+            // A tool that touches files without changing them is no reason to stop.
+            Some(seen) => seen == hash(&file.bytes),
+            None => self.modified_ms == file.modified_ms && self.size == file.size,
+        }
+    }
+}
+
+impl From<Error> for ToolError {
+    fn from(err: Error) -> Self {
+        match err {
+            Error::NotFound(path) => for_model(format!("There is no file or directory {path}.")),
+            Error::IsDirectory(path) => for_model(format!("{path} is a directory, not a file.")),
+            Error::NotADirectory(path) => for_model(format!("A part of the path {path} is a file, not a directory.")),
+            Error::PermissionDenied(path) => for_model(format!("Access to {path} is not permitted.")),
+            Error::Outside(path) => for_model(format!("{path} leads out of the workspace.")),
+            Error::TooLarge(what) => for_model(format!("{what} is too large.")),
+            Error::Refused { path, why } => for_model(format!("{path} {why}.")),
+            Error::DiskFull => for_model("No space is left on the computer's disk. Remove what is not needed first."),
+            Error::Gone => for_model(RESTARTED),
+            Error::Other { what, source } => for_model(format!("That failed: {what} ({source}).")),
+            err @ (Error::NoEngine(_) | Error::NoImage(_) | Error::StartFailed { .. } | Error::Unfiltered(_)) => {
+                Self::Fatal(err)
+            }
+        }
+    }
+}
+
+fn hash(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Nothing panics while it holds one of these locks, and what they guard is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,226 @@
+//! What the model can call: one file per tool, with the names and inputs that Claude Code's tools have.
+//!
+//! Models are trained on those names, so they need no explaining and are used well. A call ends in one of three ways:
+//! an [`Outcome`] that the model reads (a failed command is one too), a [`ToolError::ForModel`] that says what was wrong
+//! with the call, or something that ends the run. Nothing a model writes into an input, and nothing a container answers,
+//! may panic or take unbounded memory here.
+
+mod background;
+mod bash;
+mod clean;
+mod context;
+mod diff;
+mod edit;
+mod glob;
+mod grep;
+mod input;
+mod media;
+mod notebook;
+mod output;
+mod path;
+mod progress;
+mod read;
+mod search;
+mod spill;
+mod text;
+mod todo;
+pub mod web;
+mod write;
+
+pub use context::Context;
+use domain::event::Detail;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+/// The most a result's text may have, in characters, whatever the tool.
+const MAX_RESULT_CHARS: usize = 120_000;
+
+/// The tools offered to one run. The same set gives the same definitions, byte for byte, in every process.
+#[derive(Debug, Clone, Copy)]
+pub struct Tools {
+    has_internet: bool,
+}
+
+/// A call as the model made it, and how it is to be carried out.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub name: &'a str,
+    pub input: &'a RawValue,
+    /// Cancelled when the run shall stop: the call's processes are then killed and [`ToolError::Stopped`] is given.
+    pub stop: &'a CancellationToken,
+    /// Takes output while it comes: at most 20 pieces a second and 200 a call, each at most 8 KiB.
+    pub show: &'a (dyn Fn(String) + Send + Sync),
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// For the model. Text is valid, bounded and without NUL; it may be empty.
+    pub content: Vec<ResultBlock>,
+    pub is_error: bool,
+    /// The same for people and programs.
+    pub detail: Option<Detail>,
+}
+
+/// A block of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResultBlock {
+    Text(String),
+    /// `data` is base64.
+    Image {
+        media_type: &'static str,
+        data: String,
+    },
+    /// `data` is base64.
+    Document {
+        media_type: &'static str,
+        data: String,
+    },
+}
+
+/// Why a call has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The model's mistake, or something that it can deal with: it becomes an error result.
+    #[error("{0}")]
+    ForModel(String),
+    /// Not a failure: the run shall stop. The call's processes are gone.
+    #[error("stopped")]
+    Stopped,
+    /// No call of this run can succeed.
+    #[error("the computer cannot be used")]
+    Fatal(#[source] sandbox::Error),
+}
+
+impl Outcome {
+    fn text(text: impl Into<String>, detail: Option<Detail>) -> Self {
+        Self { content: vec![ResultBlock::Text(text.into())], is_error: false, detail }
+    }
+
+    /// Gives all text of the result.
+    pub fn to_text(&self) -> String {
+        let texts = self.content.iter().filter_map(|block| match block {
+            ResultBlock::Text(text) => Some(text.as_str()),
+            ResultBlock::Image { .. } | ResultBlock::Document { .. } => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Tools {
+    /// `has_internet` says whether the run may reach the internet; without, there is no WebFetch.
+    pub fn new(has_internet: bool) -> Self {
+        Self { has_internet }
+    }
+
+    /// Describes the tools to the model, sorted by name.
+    pub fn definitions(self) -> Vec<claude::Tool> {
+        self.all().map(|(name, description, schema)| definition(name, description, schema)).collect()
+    }
+
+    /// Tells whether a call may run beside others of its kind: it only looks. All others keep the order the model gave.
+    pub fn is_parallel_safe(self, name: &str) -> bool {
+        matches!(name, "Glob" | "Grep" | "Read" | "WebFetch")
+    }
+
+    /// Carries a call out.
+    ///
+    /// # Errors
+    /// See [`ToolError`]. A command that fails is no error but an outcome with `is_error`.
+    pub async fn call(self, cx: &Context, call: Call<'_>) -> Result<Outcome, ToolError> {
+        if call.stop.is_cancelled() {
+            return Err(ToolError::Stopped);
+        }
+        let result = match call.name {
+            // These stop by themselves: they have processes to see dead first.
+            "Bash" => bash::call(cx, call).await,
+            name => {
+                let work = async {
+                    match name {
+                        "Edit" => edit::call(cx, call.input).await,
+                        "Glob" => glob::call(cx, call.input).await,
+                        "Grep" => grep::call(cx, call.input).await,
+                        "Read" => read::call(cx, call.input).await,
+                        "TaskStop" => background::stop(cx, call.input).await,
+                        "TodoWrite" => todo::call(call.input),
+                        "WebFetch" if self.has_internet => web::call(cx, call.input).await,
+                        "Write" => write::call(cx, call.input).await,
+                        _ => Err(self.unknown(name)),
+                    }
+                };
+                call.stop.run_until_cancelled(work).await.unwrap_or(Err(ToolError::Stopped))
+            }
+        };
+        let mut outcome = match result {
+            Err(ToolError::ForModel(text)) => return Err(ToolError::ForModel(text::cap(text, MAX_RESULT_CHARS))),
+            other => other?,
+        };
+        for block in &mut outcome.content {
+            if let ResultBlock::Text(text) = block {
+                *text = text::cap(std::mem::take(text), MAX_RESULT_CHARS);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn unknown(self, name: &str) -> ToolError {
+        let names: Vec<_> = self.all().map(|(name, ..)| name).collect();
+        let name = text::shorten(name, 100);
+        ToolError::ForModel(format!("There is no tool named {name:?}. The tools are: {}.", names.join(", ")))
+    }
+
+    fn all(self) -> impl Iterator<Item = Definition> {
+        let all = [
+            bash::DEFINITION,
+            edit::DEFINITION,
+            glob::DEFINITION,
+            grep::DEFINITION,
+            read::DEFINITION,
+            background::DEFINITION,
+            todo::DEFINITION,
+            web::DEFINITION,
+            write::DEFINITION,
+        ];
+        all.into_iter().filter(move |(name, ..)| self.has_internet || *name != "WebFetch")
+    }
+}
+
+/// Name, description, JSON schema of the input. The schema is a literal so that its bytes never change.
+type Definition = (&'static str, &'static str, &'static str);
+
+fn definition(name: &str, description: &str, schema: &str) -> claude::Tool {
+    let input_schema =
+        RawValue::from_string(schema.to_owned()).expect("schemas are literals, and a test reads them all");
+    claude::Tool { name: name.to_owned(), description: description.to_owned(), input_schema }
+}
+
+fn for_model(text: impl Into<String>) -> ToolError {
+    ToolError::ForModel(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_sorted_and_never_change_unnoticed() {
+        let definitions = Tools::new(true).definitions();
+        assert!(definitions.is_sorted_by_key(|tool| tool.name.clone()));
+        let json = serde_json::to_string_pretty(&definitions).unwrap();
+        insta::assert_snapshot!("definitions", json);
+        let names: Vec<_> = Tools::new(false).definitions().into_iter().map(|tool| tool.name).collect();
+        assert_eq!(names, ["Bash", "Edit", "Glob", "Grep", "Read", "TaskStop", "TodoWrite", "Write"]);
+    }
+
+    #[test]
+    fn every_required_input_is_described() {
+        for tool in Tools::new(true).definitions() {
+            let schema: serde_json::Value = serde_json::from_str(tool.input_schema.get()).unwrap();
+            assert_eq!(schema["type"], "object", "{}", tool.name);
+            assert_eq!(schema["additionalProperties"], false, "{}", tool.name);
+            for name in schema["required"].as_array().unwrap() {
+                assert!(schema["properties"][name.as_str().unwrap()].is_object(), "{} {name}", tool.name);
+            }
+        }
+    }
+}

@@ -10,11 +10,15 @@ cd "$root"
 say "Format"
 cargo fmt --all --check
 
+say "Lock file"
+cargo metadata --locked --format-version 1 >/dev/null || die "Cargo.lock does not fit the manifests: run cargo check and commit it"
+
 say "Clippy"
 cargo clippy --workspace --all-targets -- --deny warnings
 
 say "Documentation"
-RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps
+# With private items: who reads these pages works on this code, and a broken link in them is as wrong as any.
+RUSTDOCFLAGS="--deny warnings --allow rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
 say "Dependencies: licences, bans, sources"
 cargo deny --all-features check licenses bans sources

@@ -72,7 +72,7 @@ show_progress() {
   # The subshell that runs it must not outlive an interrupted script.
   trap 'kill "$child" 2>/dev/null; exit 130' INT TERM
   while kill -0 "$child" 2>/dev/null; do
-    line=$(tail -c 400 "$log" | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | tr -cd '[:print:]') || line=
+    line=$(tail -c 400 "$log" | tr '\r' '\n' | grep -av '^[[:space:]]*$' | tail -n 1 | tr -cd '[:print:]') || line=
     if [ -t 2 ]; then
       width=$(($(tput cols 2>/dev/null || echo 80) - 12))
       printf '\r\033[K    %3d s  %.*s' "$((SECONDS - began))" "$width" "$line" >&2

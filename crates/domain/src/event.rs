@@ -66,6 +66,7 @@ pub struct ToolCall {
     pub id: String,
     pub name: String,
     /// The model's input as it was sent: a JSON object.
+    #[serde(with = "json_text")]
     pub input: Box<RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<ToolResult>,
@@ -135,4 +136,36 @@ pub enum Delta {
     Text(String),
     Thinking(String),
     ToolOutput { call_id: String, text: String },
+}
+
+/// JSON kept byte for byte as a string: a raw value itself cannot be read back from inside an enum told apart by a tag.
+mod json_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(json: &RawValue, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(json.get())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<RawValue>, D::Error> {
+        RawValue::from_string(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_call_survives_its_json_byte_for_byte() {
+        for input in [r#"{"b": 1.0e5,"a":12345678901234567890123}"#, r#""not an object""#, "null"] {
+            let raw = RawValue::from_string(input.to_owned()).expect("is JSON");
+            let call = ToolCall { id: "toolu_1".into(), name: "Bash".into(), input: raw, result: None };
+            let json = serde_json::to_string(&Event::ItemStarted { item: Item::ToolCall(call) }).expect("serialises");
+            match serde_json::from_str(&json).expect("reads back") {
+                Event::ItemStarted { item: Item::ToolCall(call) } => assert_eq!(call.input.get(), input),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod view;
 
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{EnvironmentId, environment::Environment};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 use store::{Page, Paged, environments::NewEnvironment};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -233,13 +233,4 @@ async fn known_secrets(api: &Api, caller: &Caller, id: &EnvironmentId) -> Result
         return Ok(Vec::new());
     }
     Ok(api.store.open_secrets(id).await?)
-}
-
-/// Opens the secrets of an environment for its container.
-async fn opened_secrets(api: &Api, environment: &Environment) -> Result<Vec<(String, String)>> {
-    if environment.secret_keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let secrets = api.store.open_secrets(&environment.id).await?;
-    Ok(secrets.into_iter().map(|(key, value)| (key, value.expose_secret().to_owned())).collect())
 }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod block;
+pub mod blocks;
 mod catalogue;
 mod client;
 mod conversation;

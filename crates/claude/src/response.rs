@@ -28,6 +28,19 @@ pub struct Response {
     pub request_id: Option<String>,
 }
 
+impl Response {
+    /// Gives the model's own words on why it refused, where it gave any.
+    pub fn refusal_explanation(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Details {
+            explanation: Option<String>,
+            category: Option<String>,
+        }
+        let details: Details = serde_json::from_str(self.stop_details.as_ref()?.get()).ok()?;
+        details.explanation.or(details.category)
+    }
+}
+
 /// Why the model stopped, which decides what the loop does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {

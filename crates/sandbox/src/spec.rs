@@ -8,22 +8,18 @@ use domain::environment::{ComputeProfile, Environment};
 use crate::{Limits, Network, Sandboxes, Spec};
 
 impl Sandboxes {
-    /// Gives the container that an environment describes. `secrets` are the opened ones; each is set like a variable and
-    /// hides the variable of its name.
-    pub fn spec_of(&self, environment: &Environment, secrets: Vec<(String, String)>) -> Spec {
+    /// Gives the container that an environment describes.
+    ///
+    /// Its variables and secrets are not part of it: they are given to each command, so changing one does not restart the
+    /// computer, and no secret stands in the engine's records or in the first process's environment.
+    pub fn spec_of(&self, environment: &Environment) -> Spec {
         let settings = &environment.settings;
-        let variables = settings.environment_variables.iter();
-        let mut env: Vec<(String, String)> = variables
-            .filter(|variable| secrets.iter().all(|(key, _)| *key != variable.key))
-            .map(|variable| (variable.key.clone(), variable.value.clone()))
-            .collect();
-        env.extend(secrets);
         Spec {
             environment: environment.id.clone(),
             image: settings.base_image.clone(),
             network: if settings.internet_access { Network::Open } else { Network::None },
             limits: settings.compute_profile.map(|profile| self.limits_of(Some(profile))),
-            env,
+            env: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{find, opened_secrets};
+use super::find;
 use crate::{Api, Result, auth::Caller, body::Body, path::Path, timestamp::Timestamp};
 
 /// Where the files of an environment are inside its container.
@@ -55,8 +55,7 @@ async fn start(
     Body(LifecycleInput {}): Body<LifecycleInput>,
 ) -> Result<Json<Started>> {
     let environment = find(&api, &caller, &id).await?;
-    let secrets = opened_secrets(&api, &environment).await?;
-    let sandbox = api.sandboxes.open(&api.sandboxes.spec_of(&environment, secrets)).await?;
+    let sandbox = api.sandboxes.open(&api.sandboxes.spec_of(&environment)).await?;
     Ok(Json(Started {
         success: true,
         status: "running",

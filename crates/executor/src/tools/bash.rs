@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::event::Detail;
 use sandbox::{Command, Error, Exit, Process, Sandbox};
 use serde::Deserialize;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     Call, Context, Definition, Outcome, ToolError, background,
@@ -185,7 +185,7 @@ async fn follow(cx: &Context, call: &Call<'_>, sandbox: &Sandbox, mut process: P
                 return Err(ToolError::Stopped);
             }
             () = async { sleep_until(due_at.expect("guarded")).await }, if due_at.is_some() => {
-                progress.flush();
+                progress.flush(Instant::now());
                 continue;
             }
             chunk = process.next() => chunk?,
@@ -218,7 +218,7 @@ async fn follow(cx: &Context, call: &Call<'_>, sandbox: &Sandbox, mut process: P
             () = keep => {}
         }
     }
-    progress.flush();
+    progress.flush(Instant::now());
     let whole = match spill {
         None => None,
         Some(Ok(file)) => Some(file.finish(output.bytes()).await),

@@ -14,6 +14,10 @@ pub(super) fn parse<T: DeserializeOwned>(name: &str, input: &RawValue) -> Result
         "" | "null" => "{}",
         json => json,
     };
+    // A struct would also be read from an array, field by field.
+    if !json.starts_with('{') {
+        return Err(for_model(format!("The input of {name} is not a JSON object. Nothing was done.")));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(json);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
         let path = err.path().to_string();
@@ -113,10 +117,8 @@ mod tests {
                 r#"{"name":"x","deep":"maybe"}"#,
                 "The input of Example is not valid: expected true or false in `deep`. Nothing was done.",
             ),
-            (
-                r#"["x"]"#,
-                "The input of Example is not valid: invalid length 1, expected struct Example with 3 elements. Nothing was done.",
-            ),
+            (r#"["x"]"#, "The input of Example is not a JSON object. Nothing was done."),
+            (r#""x""#, "The input of Example is not a JSON object. Nothing was done."),
         ] {
             assert_eq!(read(json), Err(sentence.to_owned()), "{json}");
         }

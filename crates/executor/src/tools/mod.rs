@@ -113,6 +113,10 @@ impl Tools {
         Self { has_internet }
     }
 
+    pub(crate) fn has_internet(self) -> bool {
+        self.has_internet
+    }
+
     /// Describes the tools to the model, sorted by name.
     pub fn definitions(self) -> Vec<claude::Tool> {
         self.all().map(|(name, description, schema)| definition(name, description, schema)).collect()

@@ -51,8 +51,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Shows what has gathered, if it is time.
-    pub(super) fn flush(&mut self) {
-        let now = Instant::now();
+    pub(super) fn flush(&mut self, now: Instant) {
         if self.due_at().is_none_or(|due_at| due_at > now) {
             return;
         }
@@ -79,22 +78,18 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn ten_minutes_of_output_are_less_than_200_pieces() {
+    #[test]
+    fn ten_minutes_of_output_are_less_than_200_pieces() {
         let pieces = Mutex::new(Vec::new());
-        let show = |piece: String| pieces.lock().unwrap().push((piece.len(), Instant::now()));
-        let began_at = Instant::now();
+        let show = |piece: String| pieces.lock().unwrap().push(piece.len());
         let mut progress = Progress::new(&show);
-        while began_at.elapsed() < Duration::from_secs(600) {
+        let began_at = Instant::now();
+        for ms in (0..600_000).step_by(5) {
             progress.push(&"x".repeat(1000));
-            progress.flush();
-            tokio::time::advance(Duration::from_millis(5)).await;
+            progress.flush(began_at + Duration::from_millis(ms));
         }
         let pieces = pieces.into_inner().unwrap();
-        assert!(pieces.len() < 200, "{}", pieces.len());
-        assert!(pieces.iter().all(|(len, _)| *len <= MAX_PIECE_BYTES));
-        assert!(pieces.windows(2).all(|pair| pair[1].1 - pair[0].1 >= INTERVAL));
-        let last = pieces.last().unwrap().1 - began_at;
-        assert!(last > Duration::from_secs(500), "{last:?}");
+        assert!((100..200).contains(&pieces.len()), "{}", pieces.len());
+        assert!(pieces.iter().all(|len| *len <= MAX_PIECE_BYTES));
     }
 }

@@ -17,6 +17,7 @@ pub use guard::Client;
 use domain::event::Detail;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
     Context, Definition, Outcome, ToolError, for_model,
@@ -52,10 +53,10 @@ struct Input {
 pub(super) async fn call(cx: &Context, input: &RawValue) -> Result<Outcome, ToolError> {
     let input: Input = input::parse("WebFetch", input)?;
     let url = guard::parse(&input.url).map_err(for_model)?;
-    let page = match cx.pages.find(&url) {
+    let page = match cx.pages.find(&url, Instant::now()) {
         Some(page) => page,
         None => match fetch::fetch(&cx.web, url.clone()).await.map_err(for_model)? {
-            Fetched::Page(page) => cx.pages.keep(url, page),
+            Fetched::Page(page) => cx.pages.keep(url, page, Instant::now()),
             Fetched::Elsewhere { from, to, status } => {
                 let text = format!(
                     "{from} redirects to another host ({status}), which was not followed. If that is where you want to \

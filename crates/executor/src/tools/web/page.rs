@@ -67,7 +67,11 @@ fn markdown(html: &str) -> String {
         return without_tags(html);
     }
     let converted = std::thread::scope(|scope| {
-        let convert = || htmd::HtmlToMarkdown::builder().skip_tags(SKIPPED.to_vec()).build().convert(html);
+        let options = htmd::options::Options { ul_bullet_spacing: 1, ol_number_spacing: 1, ..Default::default() };
+        let convert = || {
+            let converter = htmd::HtmlToMarkdown::builder().options(options).skip_tags(SKIPPED.to_vec()).build();
+            converter.convert(html)
+        };
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, convert);
         thread.ok().and_then(|thread| thread.join().ok()).and_then(Result::ok)
     });

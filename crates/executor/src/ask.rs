@@ -1,0 +1,112 @@
+//! One turn: asking the model and showing what it says while it says it.
+
+use std::pin::pin;
+
+use claude::{Block, Response, Update};
+use domain::{
+    agent::{Agent, ReasoningEffort},
+    event::{Delta, LogLevel},
+};
+use futures::StreamExt;
+
+use crate::{computer::Computer, drive::Driver, error::End};
+
+/// Replies that broke off in the middle and are asked for again.
+const MAX_BROKEN_REPLIES: u32 = 2;
+
+impl Driver<'_> {
+    /// Makes what every request of the run has in common.
+    pub(crate) fn request(&self, agent: Option<&Agent>, system: Vec<String>, computer: &Computer) -> claude::Request {
+        let (options, catalogue) = (&self.run.options, &self.parts.catalogue);
+        let model = options
+            .model
+            .as_deref()
+            .or(agent.map(|agent| agent.model.as_str()))
+            .unwrap_or(&self.parts.options.default_model);
+        let model = catalogue.resolve_alias(model).to_owned();
+        let effort = options.reasoning_effort.or(agent.and_then(|agent| agent.settings.reasoning_effort));
+        let known = catalogue.find(&model);
+        let most = known.map_or(u64::MAX, |known| known.max_output_tokens);
+        claude::Request {
+            max_tokens: u32::try_from(most).unwrap_or(u32::MAX).min(self.parts.options.max_tokens),
+            // A model that knows no effort answers 400 to it.
+            effort: effort.map(to_effort).filter(|effort| known.is_some_and(|known| known.effort.contains(effort))),
+            system,
+            tools: computer.definitions(),
+            model,
+            ..claude::Request::default()
+        }
+    }
+
+    /// Asks the model for its next reply and gives it together with its finished blocks.
+    pub(crate) async fn ask(
+        &mut self,
+        request: &claude::Request,
+        conversation: &claude::Conversation,
+    ) -> Result<(Response, Vec<Block>), End> {
+        let mut broken = 0;
+        loop {
+            match self.ask_once(request, conversation).await? {
+                Ok(reply) => return Ok(reply),
+                Err(err) if err.after_output() && err.is_retryable() && broken < MAX_BROKEN_REPLIES => {
+                    broken += 1;
+                    // Nothing of the broken reply was kept and no call in it was made, so asking again repeats no work.
+                    let message = format!("The model's reply broke off ({err}). Asking again.");
+                    self.log(LogLevel::Warning, "model", message).await?;
+                }
+                Err(err) => return Err(to_end(err)),
+            }
+        }
+    }
+
+    async fn ask_once(
+        &mut self,
+        request: &claude::Request,
+        conversation: &claude::Conversation,
+    ) -> Result<Result<(Response, Vec<Block>), claude::Error>, End> {
+        let mut blocks = Vec::new();
+        let mut updates = pin!(self.parts.claude.stream(request, conversation));
+        loop {
+            match self.signal.or(updates.next()).await? {
+                None => return Ok(Err(claude::Error::Truncated { after_output: !blocks.is_empty(), source: None })),
+                Some(Err(err)) => return Ok(Err(err)),
+                Some(Ok(update)) => match update {
+                    Update::Finished(response) => return Ok(Ok((response, blocks))),
+                    Update::Text(text) => self.show(Delta::Text(text)),
+                    Update::Thinking(text) => self.show(Delta::Thinking(text)),
+                    Update::Retrying { attempt, delay, reason } => {
+                        let seconds = delay.as_secs_f64();
+                        let message = format!(
+                            "The model cannot answer now ({reason}). Trying again in {seconds:.1} s (attempt {attempt})."
+                        );
+                        self.log(LogLevel::Warning, "model", message).await?;
+                    }
+                    Update::Block(block) => blocks.push(block),
+                    Update::Started { .. } | Update::ToolInput { .. } => {}
+                },
+            }
+        }
+    }
+
+    fn show(&self, delta: Delta) {
+        self.parts.store.send_delta(self.lease, self.last_sequence, delta);
+    }
+}
+
+fn to_effort(effort: ReasoningEffort) -> claude::Effort {
+    match effort {
+        ReasoningEffort::Minimal | ReasoningEffort::Low => claude::Effort::Low,
+        ReasoningEffort::Medium => claude::Effort::Medium,
+        ReasoningEffort::High => claude::Effort::High,
+    }
+}
+
+/// Tells the user what went wrong with the model, and what they can do about it.
+fn to_end(err: claude::Error) -> End {
+    let code = match err {
+        claude::Error::PromptTooLong { .. } => "context_window_exceeded",
+        _ => "model_error",
+    };
+    let message = format!("The model could not be asked: {err}.");
+    End::caused(code, message)(err)
+}

@@ -1,0 +1,118 @@
+//! The tool calls of one reply: made in the model's order, side by side where they only look, each result committed as
+//! it comes.
+
+use claude::{
+    ToolUse,
+    blocks::{self, Base64Source, NewBlock},
+};
+use domain::event::{Delta, Event, Item, ToolResult};
+use futures::{StreamExt, stream::FuturesUnordered};
+use store::leases::Checkpoint;
+use tokio::time::Instant;
+
+use crate::{
+    computer::Computer,
+    conversation::{self, USER},
+    drive::{Driver, to_tool_call},
+    error::End,
+    tools::{Call, Outcome, ResultBlock, ToolError},
+};
+
+impl Driver<'_> {
+    /// Makes the calls and appends their results to the conversation.
+    ///
+    /// A call whose result is not committed stays in `self.open`.
+    pub(crate) async fn call_tools(
+        &mut self,
+        calls: Vec<ToolUse>,
+        conversation: &mut claude::Conversation,
+        computer: &Computer,
+    ) -> Result<(), End> {
+        let groups = calls.chunk_by(|a, b| computer.is_parallel_safe(&a.name) && computer.is_parallel_safe(&b.name));
+        for group in groups {
+            let (store, lease, after, signal) = (&self.parts.store, &*self.lease, self.last_sequence, self.signal);
+            // Output that comes while a call runs goes to those who watch, ordered after what is committed by now.
+            let shows: Vec<_> = group
+                .iter()
+                .map(|call| {
+                    let (store, thread, call_id) = (store.clone(), lease.thread_id.clone(), call.id.clone());
+                    move |text: String| {
+                        let delta = Delta::ToolOutput { call_id: call_id.clone(), text };
+                        store.hub().send_delta(&thread, after, delta);
+                    }
+                })
+                .collect();
+            let mut running: FuturesUnordered<_> = group
+                .iter()
+                .zip(&shows)
+                .map(|(call, show)| async move {
+                    let began_at = Instant::now();
+                    let result = match &call.input {
+                        Ok(input) => {
+                            let name = &call.name;
+                            computer.call(Call { name, input, stop: signal.token(), show }).await
+                        }
+                        Err(text) => Err(ToolError::ForModel(format!(
+                            "The input of this call is not valid JSON and the call was not made. It was: {text}"
+                        ))),
+                    };
+                    (call, result, began_at.elapsed())
+                })
+                .collect();
+            while let Some((call, result, duration)) = running.next().await {
+                let outcome = match result {
+                    Ok(outcome) => outcome,
+                    Err(ToolError::ForModel(text)) => {
+                        Outcome { content: vec![ResultBlock::Text(text)], is_error: true, detail: None }
+                    }
+                    Err(ToolError::Stopped) => return Err(signal.stopped().await.into()),
+                    Err(ToolError::Fatal(err)) => {
+                        let message = format!("The computer cannot be used: {err}.");
+                        return Err(End::caused("computer_unavailable", message)(err));
+                    }
+                };
+                let entry = to_entry(call, &outcome);
+                conversation::push(conversation, USER, &entry)?;
+                let result = ToolResult {
+                    is_error: outcome.is_error,
+                    text: outcome.to_text(),
+                    duration_ms: i64::try_from(duration.as_millis()).unwrap_or(i64::MAX),
+                    detail: outcome.detail,
+                };
+                let item = Item::ToolCall(to_tool_call(call, Some(result)));
+                self.checkpoint(Checkpoint {
+                    transcript: vec![(USER, entry)],
+                    events: vec![Event::ItemCompleted { item }],
+                    turn: None,
+                    calls: 1,
+                })
+                .await?;
+                self.open.retain(|open| open.id != call.id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the transcript's entry of a result.
+fn to_entry(call: &ToolUse, outcome: &Outcome) -> String {
+    let content: Vec<_> = outcome
+        .content
+        .iter()
+        .filter_map(|block| match block {
+            // The API refuses empty text.
+            ResultBlock::Text(text) if text.trim().is_empty() => None,
+            ResultBlock::Text(text) => Some(NewBlock::Text { text }),
+            ResultBlock::Image { media_type, data } => {
+                Some(NewBlock::Image { source: Base64Source { media_type, data } })
+            }
+            ResultBlock::Document { media_type, data } => {
+                Some(NewBlock::Document { source: Base64Source { media_type, data } })
+            }
+        })
+        .collect();
+    if content.is_empty() {
+        return conversation::answer(&call.id, "", outcome.is_error);
+    }
+    blocks::to_json(&[NewBlock::ToolResult { tool_use_id: &call.id, content, is_error: outcome.is_error }])
+}

@@ -1,0 +1,107 @@
+//! The computer of a run: its tools, and the container that starts while the model thinks.
+
+use domain::{environment::Environment, run::Run};
+use sandbox::{Network, Workspace};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::AbortHandle;
+
+use crate::{
+    drive::Parts,
+    error::End,
+    tools::{Call, Context, Outcome, ToolError, Tools},
+};
+
+/// What a run works with. Dropping it ends nothing that runs on the computer.
+pub(crate) struct Computer {
+    tools: Tools,
+    context: std::sync::Arc<Context>,
+    workspace: Workspace,
+    is_running: bool,
+    warming: Option<AbortHandle>,
+}
+
+impl Computer {
+    /// Prepares the computer of an environment for a run. Nothing is started yet.
+    pub(crate) async fn new(
+        parts: &Parts,
+        run: &Run,
+        environment: &Environment,
+        secrets: Vec<(String, SecretString)>,
+    ) -> Result<Self, End> {
+        let mut spec = parts.sandboxes.spec_of(environment);
+        let mut has_internet = environment.settings.internet_access;
+        // A message may take the network away for its run, but not give one that the environment forbids.
+        if run.options.internet_access == Some(false) {
+            has_internet = false;
+            spec.network = Network::None;
+        }
+        let workspace = parts
+            .sandboxes
+            .workspace(&environment.id)
+            .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
+        let is_running = parts.sandboxes.find(&environment.id).await.is_some();
+        let context = Context::new(
+            parts.sandboxes.clone(),
+            spec,
+            run.id.as_str(),
+            variables(run, environment, secrets),
+            parts.web.clone(),
+        );
+        Ok(Self { tools: Tools::new(has_internet), context: context.into(), workspace, is_running, warming: None })
+    }
+
+    /// Tells whether the container ran when the run began.
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// Begins to start the container, without waiting for it.
+    pub(crate) fn warm_up(&mut self) {
+        let context = self.context.clone();
+        let warming = tokio::spawn(async move {
+            // A failure is told by the first call that needs the computer; a run without calls does not need to know.
+            if let Err(err) = context.sandbox().await {
+                tracing::warn!(error = &err as &dyn std::error::Error, "cannot start the environment's container");
+            }
+        });
+        self.warming = Some(warming.abort_handle());
+    }
+
+    pub(crate) fn has_internet(&self) -> bool {
+        self.tools.has_internet()
+    }
+
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    pub(crate) fn definitions(&self) -> Vec<claude::Tool> {
+        self.tools.definitions()
+    }
+
+    pub(crate) fn is_parallel_safe(&self, name: &str) -> bool {
+        self.tools.is_parallel_safe(name)
+    }
+
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Outcome, ToolError> {
+        self.tools.call(&self.context, call).await
+    }
+}
+
+impl Drop for Computer {
+    fn drop(&mut self) {
+        if let Some(warming) = &self.warming {
+            warming.abort();
+        }
+    }
+}
+
+/// The variables of the run's commands; of one name, the narrower wins: message, secret, environment.
+fn variables(run: &Run, environment: &Environment, secrets: Vec<(String, SecretString)>) -> Vec<(String, String)> {
+    let variables = environment.settings.environment_variables.iter();
+    let mut all: std::collections::BTreeMap<String, String> =
+        variables.map(|variable| (variable.key.clone(), variable.value.clone())).collect();
+    all.extend(secrets.into_iter().map(|(key, value)| (key, value.expose_secret().to_owned())));
+    all.extend(run.options.environment_variables.clone());
+    all.into_iter().collect()
+}

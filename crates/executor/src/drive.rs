@@ -1,0 +1,466 @@
+//! Driving a run: load what the store holds, do the next step, commit, repeat.
+//!
+//! Starting a run and resuming it are this same code. What a crash may leave behind is visible in the transcript: calls
+//! without a result (answered as interrupted, never repeated), or a last reply without the run's end (finished now).
+
+use std::{sync::Arc, time::Duration};
+
+use claude::{Block, StopReason, ToolUse};
+use domain::{
+    agent::Agent,
+    environment::Environment,
+    event::{Event, Item, LogLevel, ToolCall, ToolResult},
+    run::{Outcome, Run, Spent},
+};
+use serde_json::value::RawValue;
+use store::{
+    Store,
+    leases::{Checkpoint, Claimed, Lease},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Options,
+    computer::Computer,
+    conversation::{self, ASSISTANT, Loaded, SYSTEM, USER},
+    error::End,
+    prompt,
+    stop::{Stop, StopSignal},
+    tools,
+};
+
+/// What all runs of a process share.
+pub(crate) struct Parts {
+    pub store: Store,
+    pub sandboxes: sandbox::Sandboxes,
+    pub claude: claude::Client,
+    pub catalogue: Arc<claude::Catalogue>,
+    pub web: tools::web::Client,
+    pub options: Options,
+}
+
+/// Replies cut off at the output limit that are asked to go on, and empty ones that are asked again, in a row.
+const MAX_NUDGES: u32 = 3;
+
+/// Claims of a run beyond its turns: a run that gets this far without a single reply takes its workers down with it.
+const MAX_FRUITLESS_ATTEMPTS: i32 = 10;
+
+/// Drives a claimed run to its end, or until it shall stop.
+pub(crate) async fn drive(
+    parts: &Parts,
+    claimed: &mut Claimed,
+    signal: &StopSignal,
+    soft: &CancellationToken,
+) -> Result<(), End> {
+    let spent = claimed.run.spent;
+    let last_sequence = claimed.last_sequence;
+    let mut driver = Driver {
+        parts,
+        signal,
+        soft,
+        lease: &mut claimed.lease,
+        run: &claimed.run,
+        spent,
+        last_sequence,
+        opening: Vec::new(),
+        open: Vec::new(),
+    };
+    let outcome = match driver.advance().await {
+        Ok(outcome) => outcome,
+        Err(End::Stop(Stop::Cancelled)) => {
+            driver.wind_up().await?;
+            Outcome::Cancelled
+        }
+        Err(End::Failed { code, message, source }) => {
+            match source {
+                Some(source) => {
+                    tracing::warn!(code, error = &*source as &dyn std::error::Error, "run failed: {message}")
+                }
+                None => tracing::warn!(code, "run failed: {message}"),
+            }
+            driver.keep_opening("The run failed before you replied.").await?;
+            Outcome::Failed { code: code.into(), message }
+        }
+        Err(end @ (End::Stop(_) | End::Store(_))) => return Err(end),
+    };
+    driver.finish(&outcome).await
+}
+
+/// A run being driven.
+pub(crate) struct Driver<'a> {
+    pub parts: &'a Parts,
+    pub signal: &'a StopSignal,
+    soft: &'a CancellationToken,
+    pub lease: &'a mut Lease,
+    pub run: &'a Run,
+    pub spent: Spent,
+    /// The newest event committed, as deltas name it.
+    pub last_sequence: i64,
+    /// The run's first entries, until they are committed with the first reply.
+    opening: Vec<(&'static str, String)>,
+    /// Calls of the last reply that have no result yet.
+    pub open: Vec<ToolUse>,
+}
+
+impl Driver<'_> {
+    async fn advance(&mut self) -> Result<Outcome, End> {
+        if let Some(stop) = self.signal.reason() {
+            return Err(stop.into());
+        }
+        if self.run.attempt > MAX_FRUITLESS_ATTEMPTS + self.run.turns {
+            return Err(End::failed(
+                "too_many_attempts",
+                "The run was taken up again and again without getting anywhere.",
+            ));
+        }
+        let (store, run) = (&self.parts.store, self.run);
+        let (agent, environment, secrets, entries, messages) = futures::try_join!(
+            async {
+                match &run.agent_id {
+                    Some(id) => store.find_agent(&run.project_id, id).await,
+                    None => Ok(None),
+                }
+            },
+            store.find_environment(&run.project_id, &run.environment_id),
+            store.open_secrets(&run.environment_id),
+            store.load_transcript(&run.thread_id),
+            store.list_run_messages(&run.thread_id, &run.id),
+        )?;
+        let environment = environment
+            .ok_or_else(|| End::failed("environment_deleted", "The environment of this thread was deleted."))?;
+        let mut computer = Computer::new(self.parts, run, &environment, secrets).await?;
+        if !computer.is_running() {
+            self.record(Event::ComputerStarting).await?;
+        }
+        // From here on the container starts while the model thinks.
+        computer.warm_up();
+
+        let mut loaded = conversation::load(&entries, &run.id)?;
+        drop(entries);
+        if let Some(outcome) = self.close_gaps(&mut loaded).await? {
+            return Ok(outcome);
+        }
+        if !loaded.has_begun {
+            self.begin(&mut loaded, agent.as_ref(), &environment, &computer, &messages).await?;
+        }
+        let system = loaded.system.take().expect("a run that has begun has a system prompt");
+        let request = self.request(agent.as_ref(), system, &computer);
+        self.turns(request, &mut loaded, &computer).await
+    }
+
+    /// Deals with what an earlier attempt, or an earlier run of the thread, left unfinished.
+    async fn close_gaps(&mut self, loaded: &mut Loaded) -> Result<Option<Outcome>, End> {
+        let calls = std::mem::take(&mut loaded.open_calls);
+        if !calls.is_empty() {
+            let text = "This call was interrupted: the server was stopped while it ran. Whether it had an effect is \
+                        unknown, and it was not repeated. Look at the state before you go on.";
+            self.answer_all(&calls, text, Some(&mut loaded.conversation)).await?;
+        }
+        if let Some(content) = loaded.last_reply.take() {
+            let stop_reason = self.parts.store.find_stop_reason(&self.run.id).await?;
+            if stop_reason.as_deref() == Some("end_turn") || stop_reason.as_deref() == Some("stop_sequence") {
+                return Ok(Some(Outcome::Completed { content }));
+            }
+            if stop_reason.as_deref() != Some("pause_turn") {
+                self.nudge(&mut loaded.conversation, "Go on where you stopped.").await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the run's first entries. They are committed together with the first reply, so that the model is asked
+    /// without waiting for another commit; after a crash before that they are simply made again.
+    async fn begin(
+        &mut self,
+        loaded: &mut Loaded,
+        agent: Option<&Agent>,
+        environment: &Environment,
+        computer: &Computer,
+        messages: &[domain::message::Message],
+    ) -> Result<(), End> {
+        let parts = prompt::parts(agent, environment, &self.run.options, computer).await;
+        let changed = loaded.told.as_ref().is_some_and(|told| *told != parts);
+        if loaded.told.is_none() || changed {
+            self.opening.push((SYSTEM, serde_json::to_string(&parts).expect("strings serialise")));
+        }
+        let reminder = prompt::reminder(self.run, changed.then_some(parts.as_slice()));
+        loaded.system.get_or_insert(parts);
+        let opening = conversation::opening(&reminder, messages, self.run.options.execution_content.as_deref());
+        for (role, blocks) in &opening {
+            conversation::push(&mut loaded.conversation, role, blocks)?;
+        }
+        self.opening.extend(opening);
+        Ok(())
+    }
+
+    /// Asks and calls until the model stops.
+    async fn turns(
+        &mut self,
+        request: claude::Request,
+        loaded: &mut Loaded,
+        computer: &Computer,
+    ) -> Result<Outcome, End> {
+        let mut request = request;
+        let mut nudges = 0;
+        for _ in self.run.turns.unsigned_abs()..self.parts.options.max_turns {
+            if self.soft.is_cancelled() {
+                return Err(Stop::ShuttingDown.into());
+            }
+            let asked_at = Instant::now();
+            let (response, blocks) = self.ask(&request, &loaded.conversation).await?;
+            if response.stop_reason == StopReason::Refusal {
+                return self.refused(&request, &response, asked_at).await;
+            }
+            self.commit_reply(&request, &response, blocks, asked_at).await?;
+            if !response.content.get().starts_with("[]") {
+                conversation::push(&mut loaded.conversation, ASSISTANT, response.content.get())?;
+            }
+            self.open = response.tool_uses.clone();
+            match response.stop_reason {
+                StopReason::ToolUse => {
+                    nudges = 0;
+                    self.call_tools(response.tool_uses, &mut loaded.conversation, computer).await?;
+                }
+                StopReason::PauseTurn => {}
+                StopReason::EndTurn if response.text.trim().is_empty() && nudges < MAX_NUDGES => {
+                    nudges += 1;
+                    self.nudge(&mut loaded.conversation, "Go on, or say what came out.").await?;
+                }
+                StopReason::EndTurn | StopReason::StopSequence => {
+                    return Ok(Outcome::Completed { content: response.text });
+                }
+                StopReason::MaxTokens if nudges < MAX_NUDGES => {
+                    nudges += 1;
+                    // A call in it may have been cut in the middle of its input.
+                    let calls = std::mem::take(&mut self.open);
+                    let text = "This call was not made: your reply was cut off at the output limit, so its input may \
+                                be incomplete. Make it again, in smaller parts.";
+                    self.answer_all(&calls, text, Some(&mut loaded.conversation)).await?;
+                    request.max_tokens = self.raised(&request);
+                    if calls.is_empty() {
+                        self.nudge(
+                            &mut loaded.conversation,
+                            "Your reply was cut off at the output limit. Go on exactly where you stopped.",
+                        )
+                        .await?;
+                    }
+                }
+                StopReason::MaxTokens => {
+                    return Err(End::failed(
+                        "max_tokens",
+                        "The model's reply was cut off at the output limit several times in a row.",
+                    ));
+                }
+                StopReason::ContextWindowExceeded => {
+                    return Err(End::failed(
+                        "context_window_exceeded",
+                        "The conversation no longer fits into the model's context window.",
+                    ));
+                }
+                StopReason::Refusal => unreachable!("handled above"),
+                StopReason::Compaction | StopReason::Other(_) => {
+                    let reason = response.stop_reason.as_str();
+                    return Err(End::failed(
+                        "unknown_stop_reason",
+                        format!("The model stopped for a reason that this server does not know: {reason}."),
+                    ));
+                }
+            }
+        }
+        Err(End::failed(
+            "max_turns",
+            format!("The run was stopped after {} model calls.", self.parts.options.max_turns),
+        ))
+    }
+
+    fn raised(&self, request: &claude::Request) -> u32 {
+        let most = self
+            .parts
+            .catalogue
+            .max_output(&request.model)
+            .map_or(request.max_tokens, |most| u32::try_from(most).unwrap_or(u32::MAX));
+        request.max_tokens.saturating_mul(2).min(most.max(request.max_tokens))
+    }
+
+    /// Commits a reply: what the model said, what people see of it, what it cost.
+    async fn commit_reply(
+        &mut self,
+        request: &claude::Request,
+        response: &claude::Response,
+        blocks: Vec<Block>,
+        asked_at: Instant,
+    ) -> Result<(), End> {
+        let mut transcript = std::mem::take(&mut self.opening);
+        if !response.content.get().starts_with("[]") {
+            transcript.push((ASSISTANT, response.content.get().to_owned()));
+        }
+        let turn = self.turn(request, response, asked_at);
+        self.spent += turn.spent;
+        let events = blocks.into_iter().filter_map(to_event).collect();
+        self.checkpoint(Checkpoint { transcript, events, turn: Some(turn), calls: 0 }).await
+    }
+
+    /// Ends a run whose model refused. The reply is dropped, as the API asks; what it cost is kept.
+    async fn refused(
+        &mut self,
+        request: &claude::Request,
+        response: &claude::Response,
+        asked_at: Instant,
+    ) -> Result<Outcome, End> {
+        let turn = self.turn(request, response, asked_at);
+        self.spent += turn.spent;
+        // The refused message stays out of the transcript, or every later message would be refused for it.
+        self.opening.clear();
+        self.checkpoint(Checkpoint { turn: Some(turn), ..Checkpoint::default() }).await?;
+        let why = response.refusal_explanation().unwrap_or_else(|| "it gave no reason".into());
+        Err(End::failed("refusal", format!("The model declined to answer: {why}.")))
+    }
+
+    fn turn(&self, request: &claude::Request, response: &claude::Response, asked_at: Instant) -> store::leases::Turn {
+        let usage = &response.usage;
+        let to_i64 = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+        let cost = self
+            .parts
+            .catalogue
+            .price(usage, &response.model)
+            .or_else(|| self.parts.catalogue.price(usage, &request.model));
+        if cost.is_none() {
+            tracing::warn!(model = request.model, "no price is known for this model; its cost counts as 0");
+        }
+        store::leases::Turn {
+            model: response.model.clone(),
+            request_id: response.request_id.clone(),
+            stop_reason: response.stop_reason.as_str().to_owned(),
+            spent: Spent {
+                input_tokens: to_i64(usage.input_tokens),
+                output_tokens: to_i64(usage.output_tokens),
+                cache_read_tokens: to_i64(usage.cache_read_input_tokens),
+                cache_write_tokens: to_i64(usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens),
+                cost: domain::MicroUsd(cost.unwrap_or(0)),
+            },
+            duration: asked_at.elapsed(),
+        }
+    }
+
+    /// Says something to the model that the user did not.
+    async fn nudge(&mut self, conversation: &mut claude::Conversation, text: &str) -> Result<(), End> {
+        let entry = conversation::text(&format!("<system-reminder>\n{text}\n</system-reminder>"));
+        conversation::push(conversation, USER, &entry)?;
+        self.checkpoint(Checkpoint { transcript: vec![(USER, entry)], ..Checkpoint::default() }).await
+    }
+
+    /// Answers calls that were not made, or of which nobody knows whether they were.
+    async fn answer_all(
+        &mut self,
+        calls: &[ToolUse],
+        text: &str,
+        conversation: Option<&mut claude::Conversation>,
+    ) -> Result<(), End> {
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let transcript: Vec<_> = calls.iter().map(|call| (USER, conversation::answer(&call.id, text, true))).collect();
+        if let Some(conversation) = conversation {
+            for (role, entry) in &transcript {
+                conversation::push(conversation, role, entry)?;
+            }
+        }
+        let result = ToolResult { is_error: true, text: text.to_owned(), duration_ms: 0, detail: None };
+        let events = calls
+            .iter()
+            .map(|call| Event::ItemCompleted { item: Item::ToolCall(to_tool_call(call, Some(result.clone()))) })
+            .collect();
+        let calls = i32::try_from(calls.len()).unwrap_or(i32::MAX);
+        self.checkpoint(Checkpoint { transcript, events, turn: None, calls }).await
+    }
+
+    /// After a cancel: no process of the run is left, and no call without an answer, so that the thread can go on.
+    async fn wind_up(&mut self) -> Result<(), End> {
+        if let Some(sandbox) = self.parts.sandboxes.find(&self.run.environment_id).await {
+            match sandbox.kill_group(self.run.id.as_str()).await {
+                Ok(0) => {}
+                Ok(killed) => tracing::info!(killed, "killed the processes of the cancelled run"),
+                Err(err) => tracing::error!(error = &err as &dyn std::error::Error, "cannot kill the run's processes"),
+            }
+        }
+        self.keep_opening("The user stopped the run before you replied.").await?;
+        let calls = std::mem::take(&mut self.open);
+        self.answer_all(&calls, "The user stopped the run before this call had a result.", None).await
+    }
+
+    /// Commits the run's first entries where no reply did, so that the next run's model knows what was asked.
+    async fn keep_opening(&mut self, note: &str) -> Result<(), End> {
+        if self.opening.is_empty() {
+            return Ok(());
+        }
+        let mut transcript = std::mem::take(&mut self.opening);
+        transcript.push((USER, conversation::text(&format!("<system-reminder>\n{note}\n</system-reminder>"))));
+        self.checkpoint(Checkpoint { transcript, ..Checkpoint::default() }).await
+    }
+
+    /// Appends an event.
+    pub(crate) async fn record(&mut self, event: Event) -> Result<(), End> {
+        self.checkpoint(Checkpoint { events: vec![event], ..Checkpoint::default() }).await
+    }
+
+    /// Appends a line for people.
+    pub(crate) async fn log(&mut self, level: LogLevel, topic: &str, message: String) -> Result<(), End> {
+        self.record(Event::Log { level, topic: topic.to_owned(), message }).await
+    }
+
+    /// Commits progress. While the database is away it is tried again, as long as the lease may still be ours.
+    pub(crate) async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), End> {
+        let began_at = Instant::now();
+        loop {
+            match self.parts.store.checkpoint(self.lease, &checkpoint).await {
+                Ok(sequence) => {
+                    self.last_sequence = sequence;
+                    return Ok(());
+                }
+                Err(err) if err.is_unavailable() && began_at.elapsed() < self.parts.options.lease => {
+                    tracing::warn!(error = &err as &dyn std::error::Error, "cannot commit, trying again");
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                Err(err) => return Err(err.into()),
+            }
+        }
+    }
+
+    async fn finish(&mut self, outcome: &Outcome) -> Result<(), End> {
+        let began_at = Instant::now();
+        loop {
+            match self.parts.store.finish_run(self.lease, outcome, self.spent).await {
+                Ok(()) => return Ok(()),
+                Err(err) if err.is_unavailable() && began_at.elapsed() < self.parts.options.lease => {
+                    tracing::warn!(error = &err as &dyn std::error::Error, "cannot finish the run, trying again");
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                Err(err) => return Err(err.into()),
+            }
+        }
+    }
+}
+
+/// Makes what people see of a block of a reply.
+fn to_event(block: Block) -> Option<Event> {
+    match block {
+        Block::Text { text } => Some(Event::ItemCompleted { item: Item::Text { text } }),
+        Block::Thinking { text } if text.is_empty() => None,
+        Block::Thinking { text } => Some(Event::ItemCompleted { item: Item::Reasoning { text } }),
+        Block::ToolUse(call) => Some(Event::ItemStarted { item: Item::ToolCall(to_tool_call(&call, None)) }),
+        // Tools that the back end runs itself come with the skills that use them.
+        Block::ServerToolUse { .. } | Block::ServerToolResult { .. } | Block::Other { .. } => None,
+    }
+}
+
+/// Makes the item of a call, for people.
+pub(crate) fn to_tool_call(call: &ToolUse, result: Option<ToolResult>) -> ToolCall {
+    let input = match &call.input {
+        Ok(input) => input.clone(),
+        // What the model wrote is no JSON: show it as a string.
+        Err(text) => serde_json::value::to_raw_value(text)
+            .unwrap_or_else(|_| RawValue::from_string("null".into()).expect("null is JSON")),
+    };
+    ToolCall { id: call.id.clone(), name: call.name.clone(), input, result }
+}

@@ -1,0 +1,20 @@
+//! Runs, from claim to end: what the model is asked, which tools it calls, what of it is written down.
+//!
+//! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `calls` the tools of one reply,
+//! `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. Nothing here knows HTTP or SQL:
+//! the API and this crate meet in the store.
+
+mod ask;
+mod calls;
+mod computer;
+mod conversation;
+mod drive;
+mod error;
+mod options;
+mod prompt;
+mod stop;
+pub mod tools;
+mod worker;
+
+pub use options::Options;
+pub use worker::Executor;

@@ -1,0 +1,161 @@
+//! The worker: claims runs and drives each in a task of its own, until it is told to stop.
+//!
+//! A permit is taken before a claim, so a run is never claimed that cannot be driven. A hint says "look again"; the poll
+//! under it finds what no hint told of: runs queued by other servers, leases that ended.
+
+use std::sync::Arc;
+
+use store::{
+    Store,
+    leases::{Claimed, Renewal},
+};
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    Options,
+    drive::{self, Parts},
+    error::End,
+    stop::{Stop, StopSignal},
+    tools,
+};
+
+/// Runs claimed by one statement at most.
+const CLAIM_BATCH: usize = 16;
+
+/// Drives runs. One per process.
+pub struct Executor {
+    parts: Arc<Parts>,
+}
+
+impl Executor {
+    pub fn new(
+        store: Store,
+        sandboxes: sandbox::Sandboxes,
+        claude: claude::Client,
+        catalogue: Arc<claude::Catalogue>,
+        web: tools::web::Client,
+        options: Options,
+    ) -> Self {
+        Self { parts: Arc::new(Parts { store, sandboxes, claude, catalogue, web, options }) }
+    }
+
+    /// Works until `soft` is cancelled, then lets each run reach its next checkpoint and gives it back. When `hard` is
+    /// cancelled, runs are given back where they stand. Returns when no run is held any more.
+    pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(self.parts.options.concurrent_runs));
+        let tracker = TaskTracker::new();
+        while !soft.is_cancelled() {
+            let Some(permit) = soft.run_until_cancelled(permits.clone().acquire_owned()).await else { break };
+            let permit = permit.expect("the semaphore is never closed");
+            let free = 1 + permits.available_permits().min(CLAIM_BATCH - 1);
+            let claimed = match self.parts.store.claim_runs(free as i64, self.parts.options.lease).await {
+                Ok(claimed) => claimed,
+                Err(err) => {
+                    tracing::warn!(error = &err as &dyn std::error::Error, "cannot claim runs, trying again");
+                    soft.run_until_cancelled(tokio::time::sleep(self.parts.options.poll)).await;
+                    continue;
+                }
+            };
+            if claimed.is_empty() {
+                drop(permit);
+                tokio::select! {
+                    () = soft.cancelled() => {}
+                    () = self.parts.store.hub().work() => {}
+                    () = tokio::time::sleep(self.parts.options.poll) => {}
+                }
+                continue;
+            }
+            let mut permit = Some(permit);
+            for claimed in claimed {
+                // Only this loop takes permits, so the others counted above are still there.
+                let permit = match permit.take() {
+                    Some(permit) => permit,
+                    None => permits.clone().try_acquire_owned().expect("as many permits are free as runs were claimed"),
+                };
+                let (parts, soft, hard) = (self.parts.clone(), soft.clone(), hard.clone());
+                let span = tracing::info_span!("run", run_id = %claimed.run.id, thread_id = %claimed.run.thread_id);
+                tracker.spawn(
+                    async move {
+                        hold(parts, claimed, soft, hard).await;
+                        drop(permit);
+                    }
+                    .instrument(span),
+                );
+            }
+        }
+        tracker.close();
+        tracker.wait().await;
+    }
+}
+
+/// Drives one run while renewing its lease, and ends it as it deserves.
+async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, hard: CancellationToken) {
+    let signal = StopSignal::default();
+    if claimed.run.is_cancel_requested {
+        signal.stop(Stop::Cancelled);
+    }
+    let renewal = claimed.lease.renewal();
+    let end = {
+        let driving = drive::drive(&parts, &mut claimed, &signal, &soft);
+        let watching = watch(&parts, &renewal, &signal, &hard);
+        tokio::pin!(driving);
+        tokio::select! {
+            end = &mut driving => end,
+            // The watcher ends only by raising the signal; what is being driven then comes to its end by itself.
+            () = watching => driving.await,
+        }
+    };
+    match end {
+        Ok(()) => {}
+        Err(End::Stop(Stop::LeaseLost)) => tracing::warn!("another worker has taken the run over"),
+        Err(End::Stop(Stop::Cancelled | Stop::ShuttingDown)) => match parts.store.release(claimed.lease).await {
+            Ok(()) => tracing::info!("gave the run back to be continued"),
+            Err(err) => {
+                tracing::warn!(error = &err as &dyn std::error::Error, "cannot give the run back; its lease will end")
+            }
+        },
+        Err(end @ (End::Failed { .. } | End::Store(_))) => {
+            tracing::error!(
+                error = &end as &dyn std::error::Error,
+                "cannot go on; the run's lease will end and it will be tried again"
+            );
+        }
+    }
+}
+
+/// Renews the lease and looks whether the run was cancelled. Returns after raising the signal.
+async fn watch(parts: &Parts, lease: &Renewal, signal: &StopSignal, hard: &CancellationToken) {
+    let cancels = parts.store.cancel_hints(&lease.run_id);
+    let ttl = parts.options.lease;
+    let mut renewed_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = hard.cancelled() => return signal.stop(Stop::ShuttingDown),
+            _ = signal.stopped() => {}
+            () = cancels.next() => {}
+            () = tokio::time::sleep(ttl / 3) => {}
+        }
+        if signal.reason().is_some() {
+            // Going on renewing while the run is wound up is the caller's: it waits for the end of the driving, which
+            // is bounded well below the lease.
+            return;
+        }
+        match parts.store.renew(lease, ttl).await {
+            Ok(renewed) => {
+                renewed_at = Instant::now();
+                if renewed.is_cancel_requested {
+                    return signal.stop(Stop::Cancelled);
+                }
+            }
+            Err(store::Error::LeaseLost) => return signal.stop(Stop::LeaseLost),
+            // The database may be back before the lease ends; after that somebody else may hold the run.
+            Err(err) if renewed_at.elapsed() < ttl => {
+                tracing::warn!(error = &err as &dyn std::error::Error, "cannot renew the lease, trying again");
+                tokio::time::sleep(parts.options.poll).await;
+            }
+            Err(_) => return signal.stop(Stop::LeaseLost),
+        }
+    }
+}

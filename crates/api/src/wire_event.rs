@@ -33,6 +33,7 @@ pub(crate) struct WireEvent {
 /// Where a durable event comes from.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StreamOrigin)]
 pub(crate) struct Origin {
     pub thread_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +119,7 @@ impl Kind {
 /// The thread that was made. The only way a streaming creator learns its id.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StreamThread)]
 pub(crate) struct CreatedThread {
     pub id: String,
     /// Always `running`.
@@ -127,6 +129,7 @@ pub(crate) struct CreatedThread {
 
 /// A run as an answer to a message.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamResponse)]
 pub(crate) struct ResponseView {
     #[schema(example = "resp_0198c0f2a7d07d1c9f7b1f5b5b0c2a11")]
     pub id: String,
@@ -145,6 +148,7 @@ pub(crate) struct ResponseView {
 
 /// Why a run failed.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamFailure)]
 pub(crate) struct FailureView {
     pub message: String,
     /// A stable word, for example `model_error`.
@@ -153,6 +157,7 @@ pub(crate) struct FailureView {
 
 /// Tokens, in both spellings that clients read.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = TokenUsage)]
 pub(crate) struct Usage {
     /// All tokens of the prompts, cached or not.
     #[serde(rename = "inputTokens")]
@@ -171,6 +176,7 @@ pub(crate) struct Usage {
 /// How a run ended and what it used.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StreamRun)]
 pub(crate) struct RunSummary {
     pub id: String,
     /// `completed`, `failed` or `cancelled`.
@@ -181,6 +187,7 @@ pub(crate) struct RunSummary {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = TokenPair)]
 pub(crate) struct Tokens {
     pub input: i64,
     pub output: i64,
@@ -189,6 +196,7 @@ pub(crate) struct Tokens {
 /// A line for people.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StreamLog)]
 pub(crate) struct LogView {
     /// `MM:SS` since the run began.
     #[schema(example = "01:23")]
@@ -205,6 +213,7 @@ pub(crate) struct LogView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamDelta)]
 pub(crate) struct DeltaView {
     pub text: String,
 }

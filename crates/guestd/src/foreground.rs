@@ -8,7 +8,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
     task::spawn_local,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// How long the command's pipes are read on after its own end, when others still hold them (`server &`).
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How long a host that does not read may keep a killed command's last output from its end.
+const LAST_WORDS: Duration = Duration::from_secs(600);
 
 /// Asked of the kernel for each output pipe: fewer switches between the writer and us. Beyond a user's share the kernel
 /// refuses, and the default stays.
@@ -46,29 +49,36 @@ pub(crate) async fn run(
             () = sleep_for(spawn.timeout_ms) => Exit::TimedOut,
         }
     };
+    // One future from the first byte to the last: dropped in the middle it would leave half a frame.
+    let mut forward = Box::pin(output.forward(&command));
     let stopped = tokio::select! {
         biased;
-        result = output.forward(&command) => match result {
-            Ok(()) => None,
-            Err(_) => Some(Exit::Killed),
-        },
-        why = stop => Some(why),
+        sent = &mut forward => sent.is_err().then_some((Exit::Killed, Some(sent))),
+        why = stop => Some((why, None)),
     };
-    let exit = match stopped {
-        None => command.ended().await,
-        Some(why) => {
-            // What it says while it is being ended is still passed on, to a host that reads.
+    let (exit, sent) = match stopped {
+        None => (command.ended().await, Ok(())),
+        Some((why, sent)) => {
             let targets = [Rc::clone(&command)];
-            let (is_gone, _) =
-                tokio::join!(commands.kill(&targets), timeout(Duration::from_secs(1), output.forward(&command)));
+            // What it says while it is being ended is still passed on, to a host that reads.
+            let rest = async {
+                match sent {
+                    Some(sent) => sent,
+                    None => timeout(LAST_WORDS, forward.as_mut()).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+                }
+            };
+            let (is_gone, sent) = tokio::join!(commands.kill(&targets), rest);
             if !is_gone {
                 eprintln!("guestd: command {} does not end", command.id);
             }
-            why
+            (why, sent)
         }
     };
+    drop(forward);
     // Those who stay behind may write on: a closed pipe would kill a server with its next log line.
     output.pipes.into_iter().flatten().for_each(|pipe| drop(spawn_local(discard(pipe))));
+    // After a failure the host is gone, or half a frame stands where the reply would begin.
+    sent?;
     out.reply(&Reply::Exited { exit }).await
 }
 
@@ -176,7 +186,7 @@ async fn feed(host: &mut Incoming, mut stdin: Option<pipe::Sender>) {
 
 async fn sleep_for(timeout_ms: Option<u64>) {
     match timeout_ms {
-        Some(ms) => sleep_until(Instant::now() + Duration::from_millis(ms)).await,
+        Some(ms) => sleep(Duration::from_millis(ms)).await,
         None => std::future::pending().await,
     }
 }

@@ -73,7 +73,10 @@ impl Commands {
             if targets.is_empty() || Instant::now() > until {
                 return killed.len();
             }
-            killed.extend(targets.iter().map(|command| command.id));
+            // One that has just ended by itself is only waited for.
+            let (processes, supervisors) = (Processes::read(), self.supervisors());
+            let living = targets.iter().filter(|command| !processes.of(command, &supervisors).is_empty());
+            killed.extend(living.map(|command| command.id));
             self.kill(&targets).await;
         }
     }

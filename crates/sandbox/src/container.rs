@@ -36,7 +36,7 @@ pub(crate) fn name(installation: &str, environment: &domain::EnvironmentId) -> S
 ///
 /// `image_id` and not the image's name, so that a new image under the old name counts; the protocol's version, because
 /// an old container runs the `guestd` it was started with.
-pub(crate) fn spec_hash(options: &Options, spec: &Spec, image_id: &str) -> String {
+pub(crate) fn spec_hash(options: &Options, spec: &Spec, limits: Limits, image_id: &str) -> String {
     #[derive(Serialize)]
     struct Parts<'a> {
         protocol: u8,
@@ -57,7 +57,7 @@ pub(crate) fn spec_hash(options: &Options, spec: &Spec, image_id: &str) -> Strin
         user: &options.user,
         data_dir: &options.data_dir,
         guestd: &options.guestd,
-        limits: spec.limits.unwrap_or(options.limits),
+        limits,
         network: spec.network,
         env: &spec.env,
         seccomp: SECCOMP,
@@ -79,6 +79,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) fn body(
     options: &Options,
     spec: &Spec,
+    limits: Limits,
     directories: &Directories,
     network: &str,
     spec_hash: &str,
@@ -92,7 +93,6 @@ pub(crate) fn body(
         (LABEL_ENVIRONMENT, spec.environment.as_str()),
         (LABEL_SPEC, spec_hash),
     ];
-    let limits = spec.limits.unwrap_or(options.limits);
     let mounts = vec![
         bind(&directories.workspace(), WORKSPACE, false),
         bind(&directories.home(), home, false),
@@ -191,18 +191,18 @@ mod tests {
     #[test]
     fn everything_a_container_is_made_from_is_in_its_hash() {
         let options = Options { user: "0:0".to_owned(), ..Default::default() };
-        let hash = spec_hash(&options, &spec(), "sha256:1");
-        assert_eq!(hash, spec_hash(&options, &spec(), "sha256:1"));
-        let limits = Some(Limits { pids: 7, ..Limits::default() });
-        for (options, spec, image) in [
-            (options.clone(), spec(), "sha256:2"),
-            (options.clone(), Spec { network: Network::Open, ..spec() }, "sha256:1"),
-            (options.clone(), Spec { env: Vec::new(), ..spec() }, "sha256:1"),
-            (options.clone(), Spec { limits, ..spec() }, "sha256:1"),
-            (Options { user: "1:1".to_owned(), ..options.clone() }, spec(), "sha256:1"),
-            (Options { runtime: Some("runsc".to_owned()), ..options }, spec(), "sha256:1"),
+        let hash = spec_hash(&options, &spec(), Limits::default(), "sha256:1");
+        assert_eq!(hash, spec_hash(&options, &spec(), Limits::default(), "sha256:1"));
+        let few = Limits { pids: 7, ..Limits::default() };
+        for (options, spec, limits, image) in [
+            (options.clone(), spec(), Limits::default(), "sha256:2"),
+            (options.clone(), spec(), few, "sha256:1"),
+            (options.clone(), Spec { network: Network::Open, ..spec() }, Limits::default(), "sha256:1"),
+            (options.clone(), Spec { env: Vec::new(), ..spec() }, Limits::default(), "sha256:1"),
+            (Options { user: "1:1".to_owned(), ..options.clone() }, spec(), Limits::default(), "sha256:1"),
+            (Options { runtime: Some("runsc".to_owned()), ..options }, spec(), Limits::default(), "sha256:1"),
         ] {
-            assert_ne!(hash, spec_hash(&options, &spec, image));
+            assert_ne!(hash, spec_hash(&options, &spec, limits, image));
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let made = |user: &str| {
             let options = Options { user: user.to_owned(), ..Default::default() };
             let directories = Directories::new(Path::new("/data"), &spec().environment);
-            body(&options, &spec(), &directories, "none", "hash").host_config.expect("set").cap_add
+            body(&options, &spec(), Limits::default(), &directories, "none", "hash").host_config.expect("set").cap_add
         };
         assert_eq!(made("0:0").map(|kept| kept.len()), Some(ROOT_CAPABILITIES.len()));
         assert_eq!(made("1000:1000"), None);

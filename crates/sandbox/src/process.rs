@@ -50,7 +50,7 @@ pub struct Process {
 
 impl Process {
     pub(crate) fn new(sandbox: Sandbox, connection: Connection, timeout: Option<Duration>, in_use: InUse) -> Self {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout + TIMEOUT_SLACK));
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout.saturating_add(TIMEOUT_SLACK)));
         Self { sandbox, connection, exit: None, deadline, _in_use: in_use }
     }
 

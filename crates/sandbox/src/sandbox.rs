@@ -120,6 +120,8 @@ impl Sandbox {
 
     /// Reads up to `limit` bytes from `offset` of the file at `path`, an absolute path inside the container.
     ///
+    /// All of it is held in memory, so `limit` is what the caller can bear, whatever the file's size is said to be.
+    ///
     /// # Errors
     /// `NotFound`, `IsDirectory`, `NotADirectory`, `PermissionDenied`; `Other` for what is not a regular file.
     pub async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileContent, Error> {

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    Egress, Error, Network, Options, Report, Sandbox, Spec, Status, Workspace,
+    Egress, Error, Limits, Network, Options, Report, Sandbox, Spec, Status, Workspace,
     container::{self, LABEL_ENVIRONMENT, LABEL_INSTALLATION, LABEL_SPEC},
     directories::Directories,
     guest::Guest,
@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) bridge: Bridge,
     pub(crate) slots: DashMap<EnvironmentId, Arc<Slot>>,
     starts: Semaphore,
+    /// The processor cores of the engine's host; it refuses to start what asks for more.
+    cores: f64,
 }
 
 impl Sandboxes {
@@ -61,8 +63,9 @@ impl Sandboxes {
             None => Docker::connect_with_defaults(),
         };
         let engine = engine.map_err(Error::NoEngine)?.negotiate_version().await.map_err(Error::NoEngine)?;
+        let cores = engine.info().await.map_err(Error::NoEngine)?.ncpu.unwrap_or(1) as f64;
         let (bridge, starts) = (Bridge::new(&options)?, Semaphore::new(options.concurrent_starts.max(1)));
-        Ok(Self { inner: Arc::new(Inner { options, engine, bridge, slots: DashMap::new(), starts }) })
+        Ok(Self { inner: Arc::new(Inner { options, engine, bridge, slots: DashMap::new(), starts, cores }) })
     }
 
     /// Gives the running container of an environment, starting, adopting or rebuilding it as needed.
@@ -191,7 +194,7 @@ impl Inner {
             }
             Err(err) => return Err(Error::NoEngine(err)),
         };
-        let hash = container::spec_hash(&self.options, spec, &image_id);
+        let hash = container::spec_hash(&self.options, spec, self.limits(spec), &image_id);
         let directories = self.directories(&spec.environment);
         self.make(&directories)?;
 
@@ -223,7 +226,7 @@ impl Inner {
             }
             self.delete(&id).await?;
         }
-        let body = container::body(&self.options, spec, &directories, &network, &hash);
+        let body = container::body(&self.options, spec, self.limits(spec), &directories, &network, &hash);
         let name = container::name(&self.options.installation, &spec.environment);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let id = match self.engine.create_container(Some(options), body).await {
@@ -280,6 +283,11 @@ impl Inner {
             Egress::NotEnforced(reason) if !self.options.allow_unfiltered_egress => Err(Error::Unfiltered(reason)),
             Egress::Enforced | Egress::NotEnforced(_) => Ok(self.bridge.name.clone()),
         }
+    }
+
+    fn limits(&self, spec: &Spec) -> Limits {
+        let limits = spec.limits.unwrap_or(self.options.limits);
+        Limits { cpus: limits.cpus.min(self.cores), ..limits }
     }
 
     fn sandbox(&self, spec: &Spec, id: &str, directories: &Directories, slot: &Slot) -> Result<Sandbox, Error> {

@@ -55,6 +55,29 @@ async fn a_cancelled_command_leaves_nothing_however_it_hides() {
 }
 
 #[tokio::test]
+async fn many_cancellations_at_random_leave_nothing() {
+    let world = World::new().await;
+    let sandbox = world.open().await;
+    let cancelled = (0..120u64).map(|number| {
+        let sandbox = sandbox.clone();
+        async move {
+            let (name, script) = FUGITIVES[number as usize % FUGITIVES.len()];
+            let process = sandbox.spawn(bash(script)).await.expect("starts");
+            // Spread over what a command does in its first moments; the numbers are arbitrary and always the same.
+            tokio::time::sleep(Duration::from_millis(number * 7919 % 150)).await;
+            match number % 2 {
+                0 => drop(process),
+                _ => assert!(matches!(process.kill().await, Ok(Exit::Killed | Exit::Signal(9))), "{name}"),
+            }
+        }
+    });
+    futures::StreamExt::for_each_concurrent(futures::stream::iter(cancelled), 8, |cancelled| cancelled).await;
+    eventually(LIMIT, async || processes(&sandbox).await == 0).await;
+    let (open, _) = run(&sandbox, "ls /proc/1/fd | wc -l").await;
+    assert!(open.trim().parse::<u32>().expect("a number") < 30, "{open}");
+}
+
+#[tokio::test]
 async fn a_command_that_kills_everything_ends_and_the_sandbox_goes_on() {
     let world = World::new().await;
     let sandbox = world.open().await;

@@ -43,6 +43,14 @@ async fn a_fork_bomb_stays_in_its_box_and_is_killed_whole() {
 }
 
 #[tokio::test]
+async fn more_cores_than_there_are_is_all_there_are() {
+    let world = World::new().await;
+    let limits = Some(Limits { cpus: 4096.0, ..Limits::default() });
+    let sandbox = world.sandboxes.open(&Spec { limits, ..world.spec() }).await.expect("opens");
+    assert_eq!(run(&sandbox, "echo fine").await.0, "fine\n");
+}
+
+#[tokio::test]
 async fn dangerous_system_calls_and_rights_are_refused() {
     let world = World::new().await;
     let sandbox = world.open().await;

@@ -102,3 +102,17 @@ async fn an_operator_may_name_a_private_address() {
         .expect("starts");
     assert_eq!(finish(&mut process).await.2, Exit::Code(0));
 }
+
+#[tokio::test]
+async fn root_installs_packages_with_the_rights_it_keeps() {
+    let world = World::new().await;
+    if world.sandboxes.report().await.egress != Egress::Enforced || !world.options.user.starts_with("0:") {
+        return;
+    }
+    let sandbox = world.sandboxes.open(&Spec { network: Network::Open, ..world.spec() }).await.expect("opens");
+    let script = "set -e; apt-get update -qq; apt-get install -qq -y --no-install-recommends hello >/dev/null; hello";
+    let timeout = Some(Duration::from_secs(120));
+    let mut process = sandbox.spawn(sandbox::Command { timeout, ..bash(script) }).await.expect("starts");
+    let (output, errors, exit) = finish(&mut process).await;
+    assert_eq!((output.as_str(), exit), ("Hello, world!\n", Exit::Code(0)), "{errors}");
+}

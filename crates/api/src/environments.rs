@@ -112,7 +112,7 @@ async fn create_environment(
     Body(body): Body<EnvironmentInput>,
 ) -> Result<(StatusCode, Json<EnvironmentEnvelope>)> {
     let mut change = body.check()?;
-    let (name, settings, is_default) = change.into_new()?;
+    let (name, settings, is_default) = change.take_new()?;
     let secrets = secrets::resolve(change.secrets, Vec::new())?.unwrap_or_default();
     let new = NewEnvironment { name, settings, secrets, is_default: is_default.unwrap_or(false) };
     let environment = api.store.create_environment(&caller.project, new).await?;
@@ -176,7 +176,7 @@ async fn replace_environment(
     Body(body): Body<EnvironmentInput>,
 ) -> Result<Json<EnvironmentEnvelope>> {
     let mut change = body.check()?;
-    let (name, settings, is_default) = change.into_new()?;
+    let (name, settings, is_default) = change.take_new()?;
     let secrets = secrets::resolve(change.secrets, known_secrets(&api, &caller, &id).await?)?.unwrap_or_default();
     let apply = |environment: &mut Environment| {
         environment.name = name;

@@ -15,9 +15,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-/// A request that failed.
+/// A request that failed. One pointer wide, since every handler's result has room for it.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     message: Cow<'static, str>,
     code: Option<&'static str>,
@@ -53,7 +56,8 @@ pub(crate) struct ErrorBody {
 impl Error {
     /// Makes an error with a sentence for the client.
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, message: message.into(), code: None, details: None, retry_after: None, source: None }
+        let message = message.into();
+        Self(Box::new(Parts { status, message, code: None, details: None, retry_after: None, source: None }))
     }
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -97,39 +101,43 @@ impl Error {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_retry_after(Duration::from_secs(2)).with_source(source)
     }
 
-    pub(crate) fn with_code(self, code: &'static str) -> Self {
-        Self { code: Some(code), ..self }
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        self.0.code = Some(code);
+        self
     }
 
-    pub(crate) fn with_details(self, details: Value) -> Self {
-        Self { details: Some(details), ..self }
+    pub(crate) fn with_details(mut self, details: Value) -> Self {
+        self.0.details = Some(details);
+        self
     }
 
-    pub(crate) fn with_retry_after(self, delay: Duration) -> Self {
-        Self { retry_after: Some(delay), ..self }
+    pub(crate) fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
+        self
     }
 
-    pub(crate) fn with_source(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { source: Some(source.into()), ..self }
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         // Here and nowhere else: whoever turns an error into a response gives up on it.
-        if self.status.is_server_error() {
+        if self.0.status.is_server_error() {
             let mut chain = String::new();
             let mut source = self.source();
             while let Some(err) = source {
@@ -137,19 +145,15 @@ impl IntoResponse for Error {
                 chain.push_str(&err.to_string());
                 source = err.source();
             }
-            tracing::error!(status = self.status.as_u16(), cause = %chain, "{}", self.message);
+            tracing::error!(status = self.0.status.as_u16(), cause = %chain, "{}", self.0.message);
         }
-        let body = ErrorBody {
-            error: self.status.canonical_reason().unwrap_or("Error"),
-            message: self.message,
-            code: self.code,
-            details: self.details,
-        };
-        let mut response = (self.status, Json(body)).into_response();
-        if let Some(delay) = self.retry_after {
+        let Parts { status, message, code, details, retry_after, source: _ } = *self.0;
+        let error = status.canonical_reason().unwrap_or("Error");
+        let mut response = (status, Json(ErrorBody { error, message, code, details })).into_response();
+        if let Some(delay) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(delay));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response

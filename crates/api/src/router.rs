@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, OriginalUri},
+    http::{Method, StatusCode},
     middleware::{from_fn, from_fn_with_state},
 };
 use tower_http::catch_panic::CatchPanicLayer;
@@ -63,12 +63,12 @@ pub fn openapi() -> OpenApi {
     document(open_routes().into_openapi(), keyed_routes().into_openapi())
 }
 
-async fn no_such_route(request: Request) -> Error {
-    let message = format!("Nothing is served at {} {}", request.method(), request.uri().path());
+async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri) -> Error {
+    let message = format!("Nothing is served at {method} {}", uri.path());
     Error::new(StatusCode::NOT_FOUND, message)
 }
 
-async fn method_not_allowed(request: Request) -> Error {
-    let message = format!("{} is not possible at {}", request.method(), request.uri().path());
+async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Error {
+    let message = format!("{method} is not possible at {}", uri.path());
     Error::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

@@ -1,5 +1,6 @@
 //! What the server tells of itself, without a key: is it well, what is it, what has it done.
 
+mod docs;
 mod health;
 mod metrics;
 
@@ -18,6 +19,8 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(health::ready))
         .routes(routes!(version))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(docs::openapi))
+        .routes(routes!(docs::docs))
 }
 
 /// What this build is.

@@ -191,8 +191,8 @@ fn check_variables(fields: &mut Fields, field: &str, variables: Vec<(&str, usize
 }
 
 impl Change {
-    /// Gives the name, the settings and the wish to be the default of an environment made of nothing but this.
-    pub(super) fn into_new(&mut self) -> Result<(String, EnvironmentSettings, Option<bool>)> {
+    /// Takes out the name, the settings and the wish to be the default of an environment made of nothing but this.
+    pub(super) fn take_new(&mut self) -> Result<(String, EnvironmentSettings, Option<bool>)> {
         let Patch::Value(name) = std::mem::take(&mut self.fields.name) else {
             return Err(Error::missing_field("name"));
         };

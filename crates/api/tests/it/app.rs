@@ -154,7 +154,7 @@ pub(crate) fn redacted(mut value: Value) -> Value {
         match value {
             Value::Object(map) => map.iter_mut().for_each(|(key, value)| redact(key, value)),
             Value::Array(items) => items.iter_mut().for_each(|item| redact(key, item)),
-            Value::String(text) if key.ends_with("At") || key == "timestamp" => {
+            Value::String(text) if key.ends_with("At") || matches!(key, "timestamp" | "lastModified") => {
                 let is_time = text.len() == 24 && text.ends_with('Z');
                 *text = if is_time { "[time]".into() } else { format!("not a time: {text}") };
             }

@@ -2,4 +2,8 @@
 
 mod agents;
 mod app;
+mod edges;
+mod environments;
+mod files;
 mod system;
+mod threads;

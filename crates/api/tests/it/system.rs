@@ -55,3 +55,15 @@ async fn the_version_has_the_keys_of_the_wire() {
     let app = App::start().await;
     insta::assert_json_snapshot!(app.send(get("/version")).await.ok());
 }
+
+#[tokio::test]
+async fn the_page_of_the_documentation_loads_nothing_from_elsewhere() {
+    let app = App::start().await;
+    for path in ["/docs", "/v1/docs"] {
+        let reply = app.send(get(path)).await;
+        assert_eq!(reply.header("content-type"), "text/html; charset=utf-8");
+        assert!(reply.header("content-security-policy").starts_with("default-src 'none';"));
+        assert!(!reply.text().contains("://"), "an address");
+        assert!(!reply.text().contains("src="), "something is loaded");
+    }
+}

@@ -55,8 +55,9 @@ const MAX_HELD_BYTES: usize = 256 * 1024;
 /// How long killing may take until a stopped call returns all the same; what is left is the group's end.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Notes where the shell was when it ended, however it ended, without a process more.
-const FOREGROUND: &str = "exec 2>&1\ntrap 'pwd -P >\"$ATELIER_CWD\" 2>/dev/null' EXIT\neval \"$1\"";
+/// Notes where the shell was when it ended, however it ended, without a process more. One line, so that the lines in the
+/// shell's complaints are the command's own.
+const FOREGROUND: &str = r#"exec 2>&1; trap 'pwd -P >"$ATELIER_CWD" 2>/dev/null' EXIT; eval "$1""#;
 
 const BACKGROUND: &str = "eval \"$1\"";
 

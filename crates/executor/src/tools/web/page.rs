@@ -57,7 +57,7 @@ fn encoding(bytes: &[u8], content_type: &str) -> &'static Encoding {
         let (_, value) = text.split_once("charset=")?;
         let value = value.trim_start_matches(['"', '\'']);
         let end = value.find(|c: char| !(c.is_ascii_alphanumeric() || "-_:.".contains(c))).unwrap_or(value.len());
-        Encoding::for_label(value[..end].as_bytes())
+        Encoding::for_label(&value.as_bytes()[..end])
     };
     label(&content_type.to_ascii_lowercase()).or_else(|| label(&start)).unwrap_or(UTF_8)
 }

@@ -1,0 +1,7 @@
+//! Runs on real parts: Postgres, containers, and a model that follows a script and refuses what the real one would.
+
+mod crashes;
+mod faults;
+mod memory;
+mod stopping;
+mod world;

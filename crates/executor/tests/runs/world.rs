@@ -1,0 +1,231 @@
+//! A database, a script and as many servers as a test wants to start and kill.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use domain::{
+    EnvironmentId, RunId, ThreadId,
+    event::{Event, Item, Recorded, ToolCall},
+    run::{Outcome, RunOptions},
+};
+use executor::{Executor, Options, tools::web};
+use sandbox::Sandboxes;
+use scripted_claude::{Asked, Reply, Script, ScriptedClaude};
+use store::{
+    Store,
+    runs::{NewRun, Started},
+    threads::NewThread,
+};
+use testing::Database;
+use tokio_util::sync::CancellationToken;
+
+/// Everything but the server. Containers are gone when [`World::end`] returns.
+pub(crate) struct World {
+    pub database: Database,
+    pub claude: ScriptedClaude,
+    pub sandboxes: Sandboxes,
+    pub environment: EnvironmentId,
+    pub thread: ThreadId,
+}
+
+/// A process with an executor, as far as a test needs one: a runtime that can be killed.
+pub(crate) struct Server {
+    runtime: Option<tokio::runtime::Runtime>,
+    soft: CancellationToken,
+    hard: CancellationToken,
+    working: tokio::task::JoinHandle<()>,
+}
+
+impl World {
+    pub(crate) async fn new(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let database = Database::start().await;
+        let claude = ScriptedClaude::start(Script::from_fn("test", answer), scripted_claude::Options::default())
+            .await
+            .expect("the script plays");
+        let name = database.project.as_str();
+        let installation = format!("test-runs-{}", &name[name.len() - 12..]);
+        let sandboxes = Sandboxes::connect(sandbox::Options {
+            data_dir: database.directory().join("data"),
+            image: std::env::var("ATELIER_TEST_IMAGE").unwrap_or_else(|_| "atelier-workspace:latest".into()),
+            installation,
+            guestd: guestd(),
+            ..sandbox::Options::default()
+        })
+        .await
+        .expect("the engine answers");
+        let mut settings = domain::environment::EnvironmentSettings::default();
+        settings.internet_access = false;
+        let new = store::environments::NewEnvironment {
+            name: "test".into(),
+            settings,
+            secrets: Vec::new(),
+            is_default: true,
+        };
+        let environment = database.store.create_environment(&database.project, new).await.expect("an environment").id;
+        let new = NewThread {
+            environment_id: environment.clone(),
+            agent_id: None,
+            app_id: None,
+            title: None,
+            task: None,
+            metadata: None,
+        };
+        let thread = database.store.create_thread(&database.project, new).await.expect("a thread").id;
+        Self { database, claude, sandboxes, environment, thread }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.database.store
+    }
+
+    /// Starts a server of its own, with its own connections.
+    pub(crate) async fn server(&self, node: &str) -> Server {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let (sandboxes, url) = (self.sandboxes.clone(), self.claude.url());
+        let options = self.database.private.connect_options();
+        let node = node.to_owned();
+        let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+        let tokens = (soft.clone(), hard.clone());
+        let working = runtime.spawn(async move {
+            let store = Store::open(store::Options {
+                connect: options,
+                max_connections: 8,
+                acquire_timeout: Duration::from_secs(10),
+                node,
+                sealer: store::seal::Sealer::new(&[7; 32]),
+            })
+            .await
+            .expect("the store opens");
+            store.end_own_leases().await.expect("the database answers");
+            let mut model = claude::Options::new(url.parse().expect("a URL"), Some("key".to_owned().into()));
+            model.max_retry_delay = Duration::from_millis(20);
+            let executor = Executor::new(
+                store,
+                sandboxes,
+                claude::Client::new(model).expect("a client"),
+                Arc::new(claude::Catalogue::builtin()),
+                web::Client::new(Vec::new()).expect("a client"),
+                Options { poll: Duration::from_millis(20), ..Options::default() },
+            );
+            executor.run(tokens.0, tokens.1).await;
+        });
+        Server { runtime: Some(runtime), soft, hard, working }
+    }
+
+    /// Starts a run of the world's thread.
+    pub(crate) async fn send(&self, content: &str) -> Started {
+        self.send_with(content, RunOptions::default()).await
+    }
+
+    pub(crate) async fn send_with(&self, content: &str, options: RunOptions) -> Started {
+        let new = NewRun { id: None, messages: vec![content.into()], options, idempotency: None };
+        self.store().start_run(&self.database.project, &self.thread, new).await.expect("a run")
+    }
+
+    /// Waits for the end of a run.
+    pub(crate) async fn outcome(&self, run: &RunId) -> Outcome {
+        let finished = self
+            .wait_for(|events| {
+                events.iter().find_map(|event| match &event.event {
+                    Event::RunFinished { outcome, .. } if event.run_id.as_ref() == Some(run) => Some(outcome.clone()),
+                    _ => None,
+                })
+            })
+            .await;
+        finished
+    }
+
+    /// Sends a message and waits for what comes out.
+    pub(crate) async fn ask(&self, content: &str) -> Outcome {
+        let started = self.send(content).await;
+        self.outcome(&started.run_id).await
+    }
+
+    pub(crate) async fn events(&self) -> Vec<Recorded> {
+        self.store().list_events(&self.thread, 0, None, 10_000).await.expect("reads")
+    }
+
+    /// Waits until the log shows what is looked for.
+    pub(crate) async fn wait_for<T>(&self, find: impl Fn(&[Recorded]) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let events = self.events().await;
+            if let Some(found) = find(&events) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within a minute; the log: {events:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Gives the tool calls that ended, in the order of the log.
+    pub(crate) async fn finished_calls(&self) -> Vec<ToolCall> {
+        self.events()
+            .await
+            .into_iter()
+            .filter_map(|event| match event.event {
+                Event::ItemCompleted { item: Item::ToolCall(call) } => Some(call),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Reads a file of the workspace on the host; `None` if there is none.
+    pub(crate) fn file(&self, name: &str) -> Option<String> {
+        let root = self.database.directory().join("data/environments").join(self.environment.as_str());
+        std::fs::read_to_string(root.join("workspace").join(name)).ok()
+    }
+
+    /// Asserts that the log is whole, that no request was refused, and that nothing is left over.
+    pub(crate) async fn end(self) {
+        let sequences: Vec<_> = self.events().await.iter().map(|event| event.sequence).collect();
+        assert_eq!(sequences, (1..=sequences.len() as i64).collect::<Vec<_>>(), "the log has no gap and no double");
+        for request in self.claude.requests() {
+            assert_ne!(request.status, 400, "the model refused {:#}", request.json());
+        }
+        assert!(!self.store().has_active_run(&self.thread).await.expect("reads"), "no run is left");
+        self.sandboxes.remove(&self.environment).await.expect("the container goes");
+        self.sandboxes.stop_all().await.expect("everything goes");
+    }
+}
+
+impl Server {
+    /// Ends it as `kill -9` would: nothing is written, nothing is given back.
+    pub(crate) fn kill(mut self) {
+        self.runtime.take().expect("is there until now").shutdown_background();
+    }
+
+    /// Ends it as a second signal would: runs are given back where they stand.
+    pub(crate) async fn stop_hard(mut self) {
+        self.soft.cancel();
+        self.hard.cancel();
+        (&mut self.working).await.expect("ends");
+        self.runtime.take().expect("is there until now").shutdown_background();
+    }
+
+    /// Ends it as a first signal would: runs reach their next checkpoint.
+    pub(crate) async fn stop_soft(mut self) {
+        self.soft.cancel();
+        (&mut self.working).await.expect("ends");
+        self.runtime.take().expect("is there until now").shutdown_background();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn guestd() -> PathBuf {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/guestd/guestd");
+    let path = std::env::var_os("ATELIER_TEST_GUESTD").map_or_else(|| PathBuf::from(built), PathBuf::from);
+    path.canonicalize().expect("guestd is built: make test builds it")
+}
+
+/// A reply that runs a command.
+pub(crate) fn bash(command: &str) -> Reply {
+    Reply::tool("Bash", serde_json::json!({ "command": command }))
+}

@@ -46,6 +46,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(cancel))
 }
 
+/// What a retried creation repeats.
+const TARGET: &str = "POST /threads";
+
 /// `{thread}`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ThreadEnvelope {
@@ -83,7 +86,7 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
 /// With a message the answer is the run's events as they happen (`text/event-stream`), beginning with `thread.created`,
 /// unless `stream` is false: then it is JSON at once, without waiting for the run. Without a message it is JSON.
 #[utoipa::path(post, path = "/threads", tag = "threads",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same request, where there is a message")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same request")),
     request_body = CreateThread,
     responses(
         (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
@@ -99,12 +102,15 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     if !work.has_content() && initial.is_empty() {
         work.check_supported()?;
         let new = fields.into_new(&api, &caller, None).await?;
-        let thread = api.store.create_thread(&caller.project, new).await?;
+        let thread = match request.idempotency(TARGET)? {
+            None => api.store.create_thread(&caller.project, new).await?,
+            Some(idempotency) => api.store.create_thread_once(&caller.project, new, &idempotency).await?,
+        };
         return Ok((StatusCode::CREATED, Json(CreatedThread { thread: thread.into(), run: None })).into_response());
     }
     let wants_stream = work.wants_stream();
     let task = work.task().map(str::to_owned);
-    let run = work.into_run(initial, request.idempotency("POST /threads")?)?;
+    let run = work.into_run(initial, request.idempotency(TARGET)?)?;
     let new = fields.into_new(&api, &caller, task).await?;
     let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
     if wants_stream {

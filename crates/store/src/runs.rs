@@ -60,11 +60,13 @@ impl Store {
             return Ok(self.hint_started(started));
         }
         let mut tx = self.pool.begin().await?;
-        if let Some(started) = find_repeated(&mut tx, project, &new).await? {
+        if let Some(Remembered { started: Some(started), .. }) =
+            find_repeated(&mut tx, project, new.idempotency.as_ref()).await?
+        {
             return Ok(started);
         }
         let started = start(&mut tx, project, thread, &new, false).await?;
-        remember(&mut tx, project, &new, &started).await?;
+        remember(&mut tx, project, new.idempotency.as_ref(), thread, Some(&started.run_id)).await?;
         tx.commit().await?;
         Ok(self.hint_started(started))
     }
@@ -77,16 +79,36 @@ impl Store {
         new: NewRun,
     ) -> Result<(Thread, Started)> {
         let mut tx = self.pool.begin().await?;
-        if let Some(started) = find_repeated(&mut tx, project, &new).await? {
-            let thread = threads::get(&mut tx, project, &started.thread_id).await?;
+        if let Some(Remembered { thread_id, started: Some(started) }) =
+            find_repeated(&mut tx, project, new.idempotency.as_ref()).await?
+        {
+            let thread = threads::get(&mut tx, project, &thread_id).await?;
             return Ok((thread, started));
         }
         let id = threads::insert(&mut tx, project, &new_thread).await?;
         let started = start(&mut tx, project, &id, &new, true).await?;
-        remember(&mut tx, project, &new, &started).await?;
+        remember(&mut tx, project, new.idempotency.as_ref(), &id, Some(&started.run_id)).await?;
         let thread = threads::get(&mut tx, project, &id).await?;
         tx.commit().await?;
         Ok((thread, self.hint_started(started)))
+    }
+
+    /// Makes a thread without any work to do, or gives the one that the request made which this one repeats.
+    pub async fn create_thread_once(
+        &self,
+        project: &ProjectId,
+        new: NewThread,
+        idempotency: &Idempotency,
+    ) -> Result<Thread> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(remembered) = find_repeated(&mut tx, project, Some(idempotency)).await? {
+            return threads::get(&mut tx, project, &remembered.thread_id).await;
+        }
+        let id = threads::insert(&mut tx, project, &new).await?;
+        remember(&mut tx, project, Some(idempotency), &id, None).await?;
+        let thread = threads::get(&mut tx, project, &id).await?;
+        tx.commit().await?;
+        Ok(thread)
     }
 
     fn hint_started(&self, started: Started) -> Started {
@@ -286,9 +308,20 @@ async fn why_not_started(connection: &mut PgConnection, project: &ProjectId, thr
     })
 }
 
-/// Takes the idempotency key, or finds what the first request with it started.
-async fn find_repeated(tx: &mut PgConnection, project: &ProjectId, new: &NewRun) -> Result<Option<Started>> {
-    let Some(idempotency) = &new.idempotency else { return Ok(None) };
+/// What an idempotency key stands for.
+struct Remembered {
+    thread_id: ThreadId,
+    /// The run, if the request started one.
+    started: Option<Started>,
+}
+
+/// Takes the idempotency key, or finds what the first request with it did.
+async fn find_repeated(
+    tx: &mut PgConnection,
+    project: &ProjectId,
+    idempotency: Option<&Idempotency>,
+) -> Result<Option<Remembered>> {
+    let Some(idempotency) = idempotency else { return Ok(None) };
     // The lock makes the second of two simultaneous requests wait for the first one's rows.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || '/' || $2, 0))")
         .bind(project.as_str())
@@ -297,8 +330,8 @@ async fn find_repeated(tx: &mut PgConnection, project: &ProjectId, new: &NewRun)
         .await?;
     let row = sqlx::query(
         "-- find_repeated
-         select k.request_hash, k.thread_id, k.run_id, r.after_sequence
-         from idempotency_keys k join runs r on r.id = k.run_id
+         select k.request_hash, k.thread_id, r.id as run_id, r.after_sequence
+         from idempotency_keys k left join runs r on r.id = k.run_id
          where k.project_id = $1 and k.key = $2 and k.created_at > now() - interval '24 hours'",
     )
     .bind(project.as_str())
@@ -309,15 +342,24 @@ async fn find_repeated(tx: &mut PgConnection, project: &ProjectId, new: &NewRun)
     if row.try_get::<&[u8], _>("request_hash")? != idempotency.request_hash {
         return Err(Error::KeyReused);
     }
-    Ok(Some(Started {
-        thread_id: row.parse("thread_id")?,
-        run_id: row.parse("run_id")?,
-        after_sequence: row.try_get("after_sequence")?,
-    }))
+    let thread_id: ThreadId = row.parse("thread_id")?;
+    let started = match row.parse_optional::<RunId>("run_id")? {
+        Some(run_id) => {
+            Some(Started { thread_id: thread_id.clone(), run_id, after_sequence: row.try_get("after_sequence")? })
+        }
+        None => None,
+    };
+    Ok(Some(Remembered { thread_id, started }))
 }
 
-async fn remember(tx: &mut PgConnection, project: &ProjectId, new: &NewRun, started: &Started) -> Result<()> {
-    let Some(idempotency) = &new.idempotency else { return Ok(()) };
+async fn remember(
+    tx: &mut PgConnection,
+    project: &ProjectId,
+    idempotency: Option<&Idempotency>,
+    thread: &ThreadId,
+    run: Option<&RunId>,
+) -> Result<()> {
+    let Some(idempotency) = idempotency else { return Ok(()) };
     sqlx::query(
         "-- remember
          insert into idempotency_keys (project_id, key, request_hash, thread_id, run_id)
@@ -329,8 +371,8 @@ async fn remember(tx: &mut PgConnection, project: &ProjectId, new: &NewRun, star
     .bind(project.as_str())
     .bind(&idempotency.key)
     .bind(&idempotency.request_hash)
-    .bind(started.thread_id.as_str())
-    .bind(started.run_id.as_str())
+    .bind(thread.as_str())
+    .bind(run.map(RunId::as_str))
     .execute(tx)
     .await?;
     Ok(())

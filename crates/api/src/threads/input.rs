@@ -59,8 +59,10 @@ impl ThreadFields {
         }
         fields.finish()?;
         check_project(self.project_id.as_deref(), &caller.project)?;
-        let agent_id = self.agent_id.map(|id| id.parse::<AgentId>().map_err(|_| Error::not_found("Agent", id)));
-        let agent_id = agent_id.transpose()?;
+        let agent_id = match self.agent_id {
+            Some(id) => Some(id.parse::<AgentId>().map_err(|_| Error::not_found("Agent", id))?),
+            None => None,
+        };
         let named = self.environment_id.filter(|id| !id.is_null()).or(self.computer_id.filter(|id| !id.is_null()));
         let environment_id = match named {
             None => api.store.default_environment(&caller.project).await?.id,

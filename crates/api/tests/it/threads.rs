@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use crate::app::App;
 
 mod changing;
+mod connections;
 mod idempotency;
 mod listing;
 mod refusing;
@@ -54,7 +55,7 @@ impl Reader {
     }
 
     /// Reads to the end.
-    pub(crate) async fn to_end(mut self) -> String {
+    pub(crate) async fn rest(mut self) -> String {
         while self.more().await {}
         self.text
     }

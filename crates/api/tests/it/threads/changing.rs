@@ -80,5 +80,5 @@ async fn a_deleted_thread_is_gone_and_its_run_is_asked_to_stop() {
     let renewed = app.database.store.renew(&claimed.lease.renewal(), TTL).await.expect("the lease is good");
     assert!(renewed.is_cancel_requested);
     finish(&app.database.store, &claimed, Outcome::Cancelled).await;
-    assert_eq!(names(&reader.to_end().await).last().expect("events"), "stream.completed");
+    assert_eq!(names(&reader.rest().await).last().expect("events"), "stream.completed");
 }

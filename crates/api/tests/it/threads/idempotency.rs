@@ -18,10 +18,10 @@ async fn a_repeated_message_joins_the_same_run() {
     let again = json!({"messageMetadata": {"b": 2, "a": 1}, "content": "Hello"});
     let second = app.open(Method::POST, &format!("/v1{path}"), &[("idempotency-key", "key-1")], again).await;
     work_off(&app.database.store, "done").await;
-    let text = first.to_end().await;
-    assert_eq!(second.to_end().await, text);
+    let text = first.rest().await;
+    assert_eq!(second.rest().await, text);
     let late = app.open(Method::POST, &path, &headers, body.clone()).await;
-    assert_eq!(late.to_end().await, text, "also after the run");
+    assert_eq!(late.rest().await, text, "also after the run");
     assert_eq!(app.get(&format!("/threads/{thread}/runs")).await.ok()["total_count"], 1);
 
     let other = app.open(Method::POST, &path, &headers, json!({"content": "Something else"})).await;
@@ -41,7 +41,7 @@ async fn eight_repetitions_at_once_start_one_run() {
     let headers = [("idempotency-key", "key-1")];
     let readers = join_all((0..8).map(|_| app.open(Method::POST, &path, &headers, json!({"content": "Hello"})))).await;
     work_off(&app.database.store, "done").await;
-    let texts = join_all(readers.into_iter().map(Reader::to_end)).await;
+    let texts = join_all(readers.into_iter().map(Reader::rest)).await;
     assert!(texts.iter().all(|text| *text == texts[0] && text.contains("stream.completed")));
     assert_eq!(app.get(&format!("/threads/{thread}/runs")).await.ok()["total_count"], 1);
     assert_eq!(app.get(&format!("/threads/{thread}/messages")).await.ok()["total_count"], 2);
@@ -50,16 +50,20 @@ async fn eight_repetitions_at_once_start_one_run() {
 #[tokio::test]
 async fn a_repeated_creation_makes_one_thread() {
     let app = App::start().await;
-    let headers = [("idempotency-key", "key-1")];
-    let body = json!({"content": "Hello", "stream": false});
-    let made = join_all((0..4).map(|_| app.open(Method::POST, "/threads", &headers, body.clone()))).await;
-    let mut threads: Vec<String> = Vec::new();
-    for reader in made {
-        assert_eq!(reader.status, 201);
-        let made: Value = serde_json::from_str(&reader.to_end().await).expect("JSON");
-        threads.push(made["thread"]["id"].as_str().expect("an id").to_owned());
+    for (key, body) in [("key-1", json!({"content": "Hello", "stream": false})), ("key-2", json!({"title": "Empty"}))] {
+        let headers = [("idempotency-key", key)];
+        let before = app.get("/threads").await.ok()["total_count"].as_i64().expect("a number");
+        let made = join_all((0..4).map(|_| app.open(Method::POST, "/threads", &headers, body.clone()))).await;
+        let mut threads: Vec<String> = Vec::new();
+        for reader in made {
+            assert_eq!(reader.status, 201);
+            let made: Value = serde_json::from_str(&reader.rest().await).expect("JSON");
+            threads.push(made["thread"]["id"].as_str().expect("an id").to_owned());
+        }
+        threads.dedup();
+        assert_eq!(threads.len(), 1);
+        assert_eq!(app.get("/threads").await.ok()["total_count"], before + 1);
+        let other = app.open(Method::POST, "/threads", &headers, json!({"title": "Other"})).await;
+        assert_eq!(other.status, 422);
     }
-    threads.dedup();
-    assert_eq!(threads.len(), 1);
-    assert_eq!(app.get("/threads").await.ok()["total_count"], 1);
 }

@@ -61,7 +61,7 @@ async fn messages_are_listed_from_either_end() {
     let thread = app.thread().await;
     let reader = app.send_message(&thread, "Hello").await;
     work_off(&app.database.store, "Hi.").await;
-    reader.to_end().await;
+    reader.rest().await;
     let path = format!("/threads/{thread}/messages");
     let roles = |list: &Value| -> Vec<String> {
         list["data"].as_array().expect("a list").iter().map(|message| message["role"].to_string()).collect()

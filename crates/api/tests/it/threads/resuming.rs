@@ -47,7 +47,7 @@ async fn wherever_a_stream_is_cut_its_halves_make_the_whole() {
         record(&store, &mut claimed, events).await;
     }
     finish(&store, &claimed, completed("done\u{2028}")).await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     assert!(text.contains("\"time\":\"01:05\""), "log lines count from the run's beginning");
 
     let whole = durable(&text);
@@ -55,7 +55,7 @@ async fn wherever_a_stream_is_cut_its_halves_make_the_whole() {
     let count = data(&whole).last().expect("events")["sequence"].as_i64().expect("a number");
     let mut rests = Vec::new();
     for after in 0..=count {
-        rests.push(app.follow(&thread, after).await.to_end().await);
+        rests.push(app.follow(&thread, after).await.rest().await);
     }
     assert_eq!(rests[0], whole);
     for cut in (0..=text.len()).filter(|cut| text.is_char_boundary(*cut)) {
@@ -84,8 +84,8 @@ async fn a_stream_is_resumed_while_the_run_goes_on() {
     }
     beside.until(&format!("id: {}\n", claimed.last_sequence)).await;
     finish(store, &claimed, completed("done")).await;
-    seen.push_str(&reader.to_end().await);
-    assert_eq!(seen, beside.to_end().await);
+    seen.push_str(&reader.rest().await);
+    assert_eq!(seen, beside.rest().await);
     assert_eq!(names(&seen).last().expect("events"), "stream.completed");
 }
 
@@ -103,7 +103,7 @@ async fn two_readers_see_the_same_at_once() {
     first.until(".delta").await;
     second.until(".delta").await;
     finish(store, &claimed, completed("Hello")).await;
-    let (first, second) = tokio::join!(first.to_end(), second.to_end());
+    let (first, second) = tokio::join!(first.rest(), second.rest());
     assert_eq!(first, second);
 }
 
@@ -123,8 +123,8 @@ async fn a_server_that_stops_breaks_its_streams_off_and_another_goes_on() {
     let app = App { router: api::router(api.clone()), api, ..app };
     let reader = app.follow(&thread, after).await;
     work_off(&app.database.store, "done").await;
-    let rest = reader.to_end().await;
-    assert_eq!(seen + &rest, app.follow(&thread, 0).await.to_end().await);
+    let rest = reader.rest().await;
+    assert_eq!(seen + &rest, app.follow(&thread, 0).await.rest().await);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn events_are_read_in_pages_in_both_directions() {
     let thread = app.thread().await;
     let reader = app.send_message(&thread, "Hello").await;
     work_off(&app.database.store, "done").await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     let path = format!("/threads/{thread}/events");
     let whole = app.get(&path).await.ok();
     let count = whole["data"].as_array().expect("events").len() as i64;
@@ -184,13 +184,13 @@ async fn the_header_wins_over_the_query_and_the_accept_header_asks_for_a_stream(
     let thread = app.thread().await;
     let reader = app.send_message(&thread, "Hello").await;
     work_off(&app.database.store, "done").await;
-    reader.to_end().await;
+    reader.rest().await;
     let path = format!("/threads/{thread}/events?after=1&before=6&limit=3");
     let headers = [("last-event-id", "2"), ("accept", "text/event-stream")];
-    let text = app.open(Method::GET, &path, &headers, Value::Null).await.to_end().await;
+    let text = app.open(Method::GET, &path, &headers, Value::Null).await.rest().await;
     assert!(text.starts_with("event: stream.ready\ndata: {\"after\":2,"));
     let sequences: Vec<_> = data(&text)[1..].iter().map(|event| event["sequence"].as_i64()).collect();
     assert_eq!(sequences, [Some(3), Some(4), Some(5)]);
-    let page = app.open(Method::GET, &path, &[("accept", "*/*")], Value::Null).await.to_end().await;
+    let page = app.open(Method::GET, &path, &[("accept", "*/*")], Value::Null).await.rest().await;
     assert!(page.starts_with('{'), "a page unless asked for a stream");
 }

@@ -53,7 +53,7 @@ async fn a_run_is_streamed_as_it_happens_and_the_body_ends_with_it() {
     let checkpoint = Checkpoint { turn: Some(turn), calls: 1, ..Checkpoint::default() };
     store.checkpoint(&mut claimed.lease, &checkpoint).await.expect("the lease is good");
     finish(store, &claimed, completed("There is one file.\u{85}")).await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
 
     assert!(!text.contains(['\u{85}', '\u{2028}', '\u{2029}']), "some clients take these for line ends");
     assert_eq!(data(&text).last().expect("events")["run"]["status"], "completed");
@@ -79,7 +79,7 @@ async fn a_thread_made_with_a_message_streams_from_its_own_beginning() {
     let mut reader = app.open(Method::POST, "/v1/threads", &[], body).await;
     reader.until("thread.created").await;
     work_off(&app.database.store, "Hi.").await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     let events = data(&text);
     assert_eq!(events[0]["type"], "thread.created");
     assert_eq!(events[0]["sequence"], 1);
@@ -123,7 +123,7 @@ async fn a_failed_run_says_so_wherever_a_client_looks() {
     let claimed = claim(&app.database.store).await;
     let outcome = Outcome::Failed { code: "model_error".into(), message: "The model did not answer.".into() };
     finish(&app.database.store, &claimed, outcome).await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     let all = names(&text);
     assert_eq!(all[2..], ["response.failed", "stream.error", "stream.completed"]);
     let events = data(&text);
@@ -147,7 +147,7 @@ async fn a_queued_run_is_cancelled_at_once_and_a_running_one_by_its_worker() {
     let cancelled = app.call(Method::POST, &cancel, "").await.ok();
     assert_eq!(cancelled["success"], true);
     assert_eq!((&cancelled["cancelled"], &cancelled["threadId"]), (&json!(true), &json!(thread)));
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     assert_eq!(names(&text), ["response.created", "response.failed", "stream.completed"]);
     let events = data(&text);
     assert_eq!(events[1]["response"]["error"]["message"], "Execution cancelled by user");
@@ -161,7 +161,7 @@ async fn a_queued_run_is_cancelled_at_once_and_a_running_one_by_its_worker() {
     let renewed = app.database.store.renew(&claimed.lease.renewal(), TTL).await.expect("the lease is good");
     assert!(renewed.is_cancel_requested);
     finish(&app.database.store, &claimed, Outcome::Cancelled).await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     assert_eq!(names(&text)[2..], ["response.failed", "stream.completed"]);
     assert_eq!(app.get(&format!("/threads/{thread}/status")).await.ok()["status"], "cancelled");
 }
@@ -175,10 +175,10 @@ async fn a_second_message_has_to_wait_for_the_first() {
     assert_eq!(refused.failed(409), "The thread is busy with another run");
     assert_eq!(refused.json()["code"], "thread_busy");
     work_off(&app.database.store, "done").await;
-    reader.to_end().await;
+    reader.rest().await;
     let reader = app.send_message(&thread, "Second").await;
     work_off(&app.database.store, "done again").await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     assert_eq!(names(&text)[0], "response.created", "only the second run's events");
     assert_eq!(text.matches("stream.completed\n").count(), 1);
 }
@@ -209,7 +209,7 @@ async fn a_silent_stream_shows_signs_of_life() {
     let mut reader = app.send_message(&thread, "Hello").await;
     reader.until(": ping\n\n: ping\n\n").await;
     work_off(&app.database.store, "done").await;
-    let text = reader.to_end().await;
+    let text = reader.rest().await;
     assert_eq!(names(&text).last().expect("events"), "stream.completed");
 }
 

@@ -28,6 +28,7 @@ mod row;
 mod store;
 
 pub use error::Error;
+pub use sqlx::postgres::PgConnectOptions as ConnectOptions;
 pub use store::{MIGRATOR, Options, Page, Paged, Store};
 
 /// The result of everything here.

@@ -151,3 +151,11 @@ impl Private {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|err| Error::Setup(err.to_string()))?
 }
+
+/// Asks a database for its version without touching what is in it, for example `15.18`.
+pub async fn probe(options: &PgConnectOptions) -> Result<String> {
+    let mut connection: PgConnection = options.connect().await?;
+    let version = sqlx::query_scalar("show server_version").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(version)
+}

@@ -1,0 +1,172 @@
+//! The settings: what holds, and where each value comes from.
+//!
+//! Later sources win: `config/default.toml` (compiled in), a file, the environment, flags. The environment comes in as a
+//! value and is never read elsewhere, so that a test can say what it is. A wrong setting is one sentence that names the
+//! setting, its source and what is allowed.
+
+mod load;
+mod show;
+mod units;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use self::units::Text;
+
+pub(crate) use self::load::{Environment, Flags, Loaded, Wrong, absolute, database_options, is_public};
+pub(crate) use self::units::{parse_duration, show_bytes};
+
+/// All settings, checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) database: Database,
+    pub(crate) model: Model,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) runs: Runs,
+    pub(crate) limits: Limits,
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    #[serde(deserialize_with = "units::address")]
+    pub(crate) listen: SocketAddr,
+    #[serde(deserialize_with = "units::path")]
+    pub(crate) data_dir: PathBuf,
+    #[serde(deserialize_with = "units::optional_url")]
+    pub(crate) public_url: Option<Url>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Database {
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) url: Option<SecretString>,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_connections: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) acquire_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    #[serde(deserialize_with = "units::url")]
+    pub(crate) base_url: Url,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) api_key: Option<SecretString>,
+    #[serde(deserialize_with = "units::auth")]
+    pub(crate) auth: Option<claude::Auth>,
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) version: Option<String>,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) custom_headers: Option<SecretString>,
+    pub(crate) default: Text,
+    #[serde(deserialize_with = "units::optional_path")]
+    pub(crate) catalogue: Option<PathBuf>,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) max_retries: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) max_retry_delay: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) silence_limit: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) connect_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sandbox {
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) docker_socket: Option<String>,
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) runtime: Option<String>,
+    pub(crate) image: Text,
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) installation: Option<String>,
+    #[serde(deserialize_with = "units::optional_path")]
+    pub(crate) guestd: Option<PathBuf>,
+    #[serde(deserialize_with = "units::user")]
+    pub(crate) user: Option<String>,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) idle_stop: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) start_deadline: Duration,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) concurrent_starts: u32,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) memory: u64,
+    #[serde(deserialize_with = "units::cpus")]
+    pub(crate) cpus: f64,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) pids: u32,
+    #[serde(deserialize_with = "units::boolean")]
+    pub(crate) allow_unfiltered_egress: bool,
+    pub(crate) egress_allow: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Runs {
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) concurrent: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) lease: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) poll: Duration,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_turns: u32,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_tokens: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) drain: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) requests_per_window: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) window: Duration,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) failed_logins_per_minute: u32,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) max_body: u64,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) max_upload: u64,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_json_depth: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) header_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) body_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) upload_idle_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) heartbeat: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    #[serde(deserialize_with = "units::log_level")]
+    pub(crate) level: String,
+    #[serde(deserialize_with = "units::log_format")]
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! `atelier config`: every setting, its value and its source, as a file that could be used again.
+
+use std::fmt::Write;
+
+use figment::value::{Dict, Value};
+
+use super::Loaded;
+
+/// Settings whose value is never shown.
+const SECRETS: [&str; 3] = ["database.url", "model.api_key", "model.custom_headers"];
+
+impl Loaded {
+    /// Writes all settings as TOML with comments.
+    pub(crate) fn show(&self) -> String {
+        let mut text = String::new();
+        for section in ["server", "database", "model", "sandbox", "runs", "limits", "log"] {
+            let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };
+            self.show_section(&mut text, section, &settings);
+        }
+        text
+    }
+
+    fn show_section(&self, text: &mut String, section: &str, settings: &Dict) {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{gap}[{section}]");
+        for (name, value) in settings {
+            let setting = format!("{section}.{name}");
+            let shown = match show_value(value) {
+                shown if shown != "\"\"" && SECRETS.contains(&setting.as_str()) => "\"***\"".to_owned(),
+                shown => shown,
+            };
+            let source = self.source(&setting);
+            let comment = if source == "the defaults" { String::new() } else { format!("  # from {source}") };
+            let _ = writeln!(text, "{name} = {shown}{comment}");
+        }
+    }
+}
+
+fn show_value(value: &Value) -> String {
+    match value {
+        Value::Array(_, values) => format!("[{}]", values.iter().map(show_value).collect::<Vec<_>>().join(", ")),
+        Value::Bool(_, value) => value.to_string(),
+        Value::Num(_, number) => match (number.to_i128(), number.to_f64()) {
+            (Some(whole), _) => whole.to_string(),
+            (None, Some(fraction)) => format!("{fraction:?}"),
+            (None, None) => number.to_u128().map(|whole| whole.to_string()).unwrap_or_default(),
+        },
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Char(_, letter) => format!("\"{letter}\""),
+        Value::Dict(..) | Value::Empty(..) => "\"\"".to_owned(),
+    }
+}

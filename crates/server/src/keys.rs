@@ -1,0 +1,171 @@
+//! `atelier keys`: the keys that open the API. Works beside a running server and without one.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use secrecy::{ExposeSecret, SecretString};
+use store::{Store, keys::ApiKey};
+
+use crate::{
+    config::{Flags, Loaded, parse_duration},
+    data_dir::DataDir,
+    database::Database,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a key and print it; it is never shown again
+    Create {
+        /// What the key is for
+        #[arg(long, default_value = "key")]
+        name: String,
+        /// When it ends by itself, for example 30d
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        expires: Option<Duration>,
+    },
+    /// List all keys
+    List,
+    /// Make a key useless, at once and on every server
+    Revoke {
+        /// The key's id or its first characters, as `list` shows them
+        #[arg(value_name = "ID|PREFIX")]
+        key: String,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).filter(|duration| !duration.is_zero());
+    // Longer ones do not fit the calendar.
+    let longest = Duration::from_secs(100 * 366 * 86_400);
+    duration.filter(|duration| *duration <= longest).ok_or_else(|| "must be a duration like 12h or 30d".to_owned())
+}
+
+pub(crate) async fn run(loaded: Loaded, command: Command) -> anyhow::Result<ExitCode> {
+    let data_dir = DataDir::create(&loaded.config.server.data_dir)?;
+    let database = Database::visit(&loaded.config, &data_dir).await?;
+    let done = execute(&database.store, command, Utc::now()).await;
+    database.close().await?;
+    let said = done?;
+    if let Some(key) = said.key {
+        // Alone on standard output, so that a script can take it.
+        println!("{}", key.expose_secret());
+        eprint!("{}", said.text);
+    } else {
+        print!("{}", said.text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug)]
+struct Said {
+    key: Option<SecretString>,
+    text: String,
+}
+
+async fn execute(store: &Store, command: Command, now: DateTime<Utc>) -> anyhow::Result<Said> {
+    match command {
+        Command::Create { name, expires } => {
+            let expires_at = expires.map(|expires| now + expires);
+            let project = store.default_project().await?;
+            let (key, text) = store.create_key(&project, &name, expires_at).await.context("cannot make the key")?;
+            let until = key.expires_at.map(|at| format!(", valid until {}", show_time(at))).unwrap_or_default();
+            let said = format!("created the key {} named {:?}{until}; it is shown only now\n", key.id, key.name);
+            Ok(Said { key: Some(text), text: said })
+        }
+        Command::List => Ok(Said { key: None, text: table(&store.list_keys().await?, now) }),
+        Command::Revoke { key } => {
+            let key = store.revoke_key(&key).await.context("cannot revoke the key")?;
+            Ok(Said { key: None, text: format!("revoked the key {} named {:?}\n", key.id, key.name) })
+        }
+    }
+}
+
+/// Tells whether the key opens the API.
+pub(crate) fn is_valid(key: &ApiKey, now: DateTime<Utc>) -> bool {
+    key.revoked_at.is_none() && key.expires_at.is_none_or(|expires_at| expires_at > now)
+}
+
+fn table(keys: &[ApiKey], now: DateTime<Utc>) -> String {
+    if keys.is_empty() {
+        return "there is no key; make one with: atelier keys create\n".to_owned();
+    }
+    let head = ["ID", "KEY", "NAME", "CREATED", "LAST USED", "STATUS"].map(str::to_owned);
+    let rows = keys.iter().map(|key| {
+        let status = match (key.revoked_at, key.expires_at) {
+            (Some(at), _) => format!("revoked {}", show_time(at)),
+            (None, Some(at)) if at <= now => format!("expired {}", show_time(at)),
+            (None, Some(at)) => format!("valid until {}", show_time(at)),
+            (None, None) => "valid".to_owned(),
+        };
+        let last_used = key.last_used_at.map_or("never".to_owned(), show_time);
+        let name: String = key.name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        [key.id.to_string(), format!("{}…", key.prefix), name, show_time(key.created_at), last_used, status]
+    });
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();
+    let widths: [usize; 6] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            format!("{}\n", cells.join("  ").trim_end())
+        })
+        .collect()
+}
+
+fn show_time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    #[tokio::test]
+    async fn a_key_is_made_listed_and_revoked() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let flags = Flags { data_dir: Some(dir.path().to_owned()), ..Flags::default() };
+        let loaded = Loaded::load(&flags, &Environment::default()).unwrap();
+        let data_dir = DataDir::create(dir.path()).unwrap();
+        let database = Database::visit(&loaded.config, &data_dir).await.unwrap();
+        let store = &database.store;
+        let now = Utc::now();
+
+        assert!(execute(store, Command::List, now).await.unwrap().text.starts_with("there is no key"));
+        let expires = Some(Duration::from_secs(86_400));
+        let create = Command::Create { name: "laptop".into(), expires };
+        let key = execute(store, create, now).await.unwrap().key.expect("a key");
+        assert!(store.find_caller(&key).await.unwrap().is_some());
+        let listed = execute(store, Command::List, now).await.unwrap().text;
+        assert!(listed.contains("laptop") && listed.contains("valid until"), "{listed}");
+        assert!(!listed.contains(key.expose_secret()));
+        let later = execute(store, Command::List, now + Duration::from_secs(2 * 86_400)).await.unwrap().text;
+        assert!(later.contains("expired"), "{later}");
+
+        let prefix: String = key.expose_secret().chars().take(11).collect();
+        execute(store, Command::Revoke { key: prefix.clone() }, now).await.unwrap();
+        assert!(store.find_caller(&key).await.unwrap().is_none());
+        assert!(execute(store, Command::List, now).await.unwrap().text.contains("revoked"));
+        let again = execute(store, Command::Revoke { key: prefix }, now).await.unwrap_err();
+        assert!(format!("{again:#}").contains("not found"), "{again:#}");
+        database.close().await.unwrap();
+    }
+
+    #[test]
+    fn a_duration_that_no_calendar_holds_is_refused() {
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for wrong in ["0d", "soon", "99999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `atelier`: the server, and the commands around it.
+//!
+//! Only this crate reads the environment, catches signals and chooses exit codes. `serve` is the way through it: settings,
+//! data directory, database, engine, API, executor, and back.
+
+mod build;
+mod cli;
+mod config;
+mod data_dir;
+mod database;
+mod doctor;
+mod down;
+mod http;
+mod keys;
+mod lifecycle;
+mod log;
+mod models;
+mod reconcile;
+mod run;
+mod serve;
+mod wiring;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,186 @@
+//! `atelier serve`: puts the parts together, serves until told to stop, and takes them apart in the opposite order.
+//!
+//! Everything that can be refused is refused before anything is started that others see: settings, address, data
+//! directory, database, engine. After that nothing but a signal ends the process.
+
+use std::{
+    fs,
+    io::IsTerminal,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use api::Api;
+use chrono::Utc;
+use executor::Executor;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sandbox::Sandboxes;
+use secrecy::ExposeSecret;
+use tokio::{net::TcpListener, time::interval};
+
+use crate::{
+    build,
+    config::{Loaded, is_public},
+    data_dir::DataDir,
+    database::Database,
+    http, keys,
+    lifecycle::Lifecycle,
+    log, models, reconcile, wiring,
+};
+
+/// How often old samples are folded away; without it histograms of an idle server grow with the scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let config = &loaded.config;
+    log::init(&config.log);
+    let lifecycle = Lifecycle::default();
+    lifecycle.catch_signals().context("cannot catch signals")?;
+
+    let data_dir = DataDir::create(&config.server.data_dir)?;
+    let Some(_lock) = data_dir.lock()? else {
+        bail!(
+            "another server{} uses the data directory {}: stop it with `atelier down`, or choose another with --data-dir",
+            data_dir.pid().map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+            data_dir.path().display()
+        );
+    };
+    let listener = TcpListener::bind(config.server.listen).await.with_context(|| {
+        format!("cannot listen on {} (server.listen, from {})", config.server.listen, loaded.source("server.listen"))
+    })?;
+    let address = listener.local_addr()?;
+    fs::write(data_dir.pid_file(), format!("{}\n", std::process::id())).context("cannot write the pid file")?;
+
+    let served = serve(&loaded, &data_dir, listener, address, &lifecycle).await;
+    // Before the lock goes: a file of the next server must not be removed.
+    if let Err(err) = fs::remove_file(data_dir.pid_file()) {
+        tracing::debug!("cannot remove the pid file: {err}");
+    }
+    served
+}
+
+async fn serve(
+    loaded: &Loaded,
+    data_dir: &DataDir,
+    listener: TcpListener,
+    address: SocketAddr,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<ExitCode> {
+    let config = &loaded.config;
+    wiring::find_guestd(config)?;
+    let sandboxes = Sandboxes::connect(wiring::sandbox_options(config, data_dir)?).await;
+    let sandboxes = sandboxes.context("the container engine cannot be used; `atelier doctor` tells why")?;
+    let web = wiring::web_client(loaded)?;
+    let claude = claude::Client::new(wiring::claude_options(config)?)?;
+    let catalogue = Arc::new(wiring::catalogue(loaded)?);
+
+    let Some(database) = lifecycle.soft.run_until_cancelled(Database::serve(config, data_dir)).await else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let database = database?;
+    tracing::info!(database = database.describe().await, "the database is ready");
+    let prepared = prepare(loaded, data_dir, &database, address).await;
+    let is_well = match prepared {
+        Ok(()) => {
+            let metrics = record_metrics(lifecycle)?;
+            let api = Api::new(
+                database.store.clone(),
+                sandboxes,
+                wiring::api_settings(config, data_dir),
+                lifecycle.soft.clone(),
+                move || metrics.render(),
+            );
+            *api.models.write().unwrap_or_else(PoisonError::into_inner) = models::from_catalogue(&catalogue);
+            start(loaded, lifecycle, api, Ends { claude, catalogue, web }, listener);
+            announce(loaded, address);
+            lifecycle.drained(config.runs.drain).await;
+            Ok(())
+        }
+        Err(err) => Err(err),
+    };
+    database.close().await?;
+    is_well?;
+    tracing::info!("stopped");
+    Ok(if lifecycle.has_crashed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Brings the rows into the state that a server starts from.
+async fn prepare(loaded: &Loaded, data_dir: &DataDir, database: &Database, address: SocketAddr) -> anyhow::Result<()> {
+    let store = &database.store;
+    let taken_back = store.end_own_leases().await?;
+    if taken_back > 0 {
+        tracing::info!(runs = taken_back, "taking back the runs of this server's earlier life");
+    }
+    let project = store.default_project().await?;
+    let all = store.list_keys().await?;
+    if is_public(address) && !all.iter().any(|key| keys::is_valid(key, Utc::now())) {
+        bail!(
+            "server.listen (from {}) is {address}, which others can reach, and there is no valid API key: make one first \
+             with `atelier keys create`, or listen on 127.0.0.1",
+            loaded.source("server.listen")
+        );
+    }
+    if all.is_empty() {
+        let (_, key) = store.create_key(&project, "first", None).await?;
+        data_dir.write_api_key(&key)?;
+        tracing::info!(file = %data_dir.api_key_file().display(), "made the first API key");
+        // Not into a log, which is what standard output is when it is no terminal.
+        if std::io::stdout().is_terminal() {
+            println!("API key (shown only now): {}", key.expose_secret());
+        }
+    }
+    if loaded.config.model.api_key.is_none() {
+        tracing::warn!("no key for the model is set (ANTHROPIC_API_KEY or model.api_key): runs will fail");
+    }
+    Ok(())
+}
+
+/// What leaves this machine, and what is known of it.
+struct Ends {
+    claude: claude::Client,
+    catalogue: Arc<claude::Catalogue>,
+    web: executor::tools::web::Client,
+}
+
+/// Starts everything that lives until the process stops.
+fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener: TcpListener) {
+    let Ends { claude, catalogue, web } = ends;
+    let (soft, hard, tracker) = (&lifecycle.soft, &lifecycle.hard, &lifecycle.tracker);
+    let executor = Executor::new(
+        api.store.clone(),
+        api.sandboxes.clone(),
+        claude.clone(),
+        catalogue.clone(),
+        web,
+        wiring::executor_options(&loaded.config),
+    );
+    lifecycle.spawn_vital("executor", executor.run(soft.clone(), hard.clone()));
+    tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
+    let asking = models::ask(claude, catalogue, api.models.clone());
+    tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
+    let header_timeout = api.settings.header_timeout;
+    lifecycle.spawn_vital("http", http::serve(listener, api::router(api), header_timeout, lifecycle.clone()));
+}
+
+fn record_metrics(lifecycle: &Lifecycle) -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new().install_recorder().context("cannot record metrics")?;
+    let (upkeep, stop) = (handle.clone(), lifecycle.soft.clone());
+    lifecycle.tracker.spawn(async move {
+        let mut ticks = interval(METRICS_UPKEEP);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+fn announce(loaded: &Loaded, address: SocketAddr) {
+    let url = match &loaded.config.server.public_url {
+        Some(url) => url.to_string(),
+        None => format!("http://{address}"),
+    };
+    tracing::info!(version = build::VERSION.as_str(), "Atelier runs at {url}");
+}

@@ -1,0 +1,143 @@
+//! What the settings mean for each part.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+
+use crate::{
+    build,
+    config::{Config, Loaded},
+    data_dir::DataDir,
+};
+
+/// Where guestd may be, relative to this program: beside it, where `make` builds it, where a package puts it.
+const GUESTD_PLACES: [&str; 3] = ["guestd", "../guestd/guestd", "../lib/atelier/guestd"];
+const GUESTD_PACKAGED: &str = "/usr/lib/atelier/guestd";
+
+/// Gives the places where guestd is looked for, in order.
+pub(crate) fn guestd_places(config: &Config) -> Vec<PathBuf> {
+    if let Some(path) = &config.sandbox.guestd {
+        return vec![crate::config::absolute(path)];
+    }
+    let executable = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    let beside = executable.parent().unwrap_or(Path::new("/"));
+    let places = GUESTD_PLACES.iter().map(|place| beside.join(place));
+    places.chain([PathBuf::from(GUESTD_PACKAGED)]).collect()
+}
+
+/// Finds guestd.
+///
+/// # Errors
+/// A sentence that names the places looked at.
+pub(crate) fn find_guestd(config: &Config) -> anyhow::Result<PathBuf> {
+    let places = guestd_places(config);
+    let found = places.iter().find(|place| place.is_file()).and_then(|place| place.canonicalize().ok());
+    found.with_context(|| {
+        let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+        format!(
+            "guestd, the daemon inside the containers, is not at {}: build it with scripts/guestd.sh, or say where it is \
+             with sandbox.guestd",
+            places.join(" or ")
+        )
+    })
+}
+
+/// Gives the sandboxes' options. A guestd that is missing is told by [`find_guestd`], not here.
+pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Result<sandbox::Options> {
+    let settings = &config.sandbox;
+    let defaults = sandbox::Options::default();
+    let installation = match &settings.installation {
+        Some(name) => name.clone(),
+        // Short, as it becomes part of names.
+        None => data_dir.node()?.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
+    };
+    Ok(sandbox::Options {
+        data_dir: data_dir.path().to_owned(),
+        docker_socket: settings.docker_socket.clone(),
+        runtime: settings.runtime.clone(),
+        image: settings.image.to_string(),
+        installation,
+        guestd: find_guestd(config).unwrap_or(defaults.guestd),
+        idle_stop: settings.idle_stop,
+        start_deadline: settings.start_deadline,
+        concurrent_starts: settings.concurrent_starts as usize,
+        user: settings.user.clone().unwrap_or(defaults.user),
+        limits: sandbox::Limits { memory_bytes: settings.memory, cpus: settings.cpus, pids: settings.pids },
+        profiles: defaults.profiles,
+        allow_unfiltered_egress: settings.allow_unfiltered_egress,
+        egress_allow: settings.egress_allow.clone(),
+    })
+}
+
+pub(crate) fn claude_options(config: &Config) -> anyhow::Result<claude::Options> {
+    let settings = &config.model;
+    let mut options = claude::Options::new(settings.base_url.clone(), settings.api_key.clone());
+    if let Some(auth) = settings.auth {
+        options.auth = auth;
+    }
+    if let Some(version) = &settings.version {
+        options.version.clone_from(version);
+    }
+    if let Some(headers) = &settings.custom_headers {
+        options.custom_headers = claude::parse_custom_headers(headers.expose_secret())?;
+    }
+    options.max_retries = settings.max_retries;
+    options.max_retry_delay = settings.max_retry_delay;
+    options.silence_limit = settings.silence_limit;
+    options.connect_timeout = settings.connect_timeout;
+    Ok(options)
+}
+
+/// Reads the catalogue of models: the built-in one, and the operator's file over it.
+pub(crate) fn catalogue(loaded: &Loaded) -> anyhow::Result<claude::Catalogue> {
+    let builtin = claude::Catalogue::builtin();
+    let Some(path) = &loaded.config.model.catalogue else { return Ok(builtin) };
+    let wrong = || format!("the setting model.catalogue (from {}) is not usable", loaded.source("model.catalogue"));
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    builtin.with(&text.with_context(wrong)?).with_context(wrong)
+}
+
+/// The client of the tool WebFetch. It runs here and not in a container, and reaches what containers may reach.
+pub(crate) fn web_client(loaded: &Loaded) -> anyhow::Result<executor::tools::web::Client> {
+    let wrong = || format!("the setting sandbox.egress_allow (from {})", loaded.source("sandbox.egress_allow"));
+    let allowed = loaded
+        .config
+        .sandbox
+        .egress_allow
+        .iter()
+        .map(|network| network.parse().map_err(|err| anyhow::anyhow!("{} holds {network:?}: {err}", wrong())));
+    let allowed = allowed.collect::<Result<Vec<executor::tools::web::Allowed>, _>>()?;
+    executor::tools::web::Client::new(allowed).context("cannot make the client for web pages")
+}
+
+pub(crate) fn executor_options(config: &Config) -> executor::Options {
+    let settings = &config.runs;
+    executor::Options {
+        concurrent_runs: settings.concurrent as usize,
+        lease: settings.lease,
+        poll: settings.poll,
+        max_turns: settings.max_turns,
+        max_tokens: settings.max_tokens,
+        default_model: config.model.default.to_string(),
+    }
+}
+
+pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings {
+    let settings = &config.limits;
+    api::Settings {
+        requests_per_window: settings.requests_per_window,
+        window: settings.window,
+        failed_logins_per_minute: settings.failed_logins_per_minute,
+        max_body_bytes: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
+        max_upload_bytes: settings.max_upload,
+        max_json_depth: settings.max_json_depth as usize,
+        body_timeout: settings.body_timeout,
+        upload_idle_timeout: settings.upload_idle_timeout,
+        heartbeat: settings.heartbeat,
+        header_timeout: settings.header_timeout,
+        default_model: config.model.default.to_string(),
+        data_dir: data_dir.path().to_owned(),
+        version: build::version(),
+    }
+}

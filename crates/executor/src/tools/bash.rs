@@ -220,6 +220,10 @@ async fn follow(cx: &Context, call: &Call<'_>, sandbox: &Sandbox, mut process: P
         }
     }
     progress.flush(Instant::now());
+    output.end();
+    if spill.is_none() && output.is_long() {
+        spill = Some(Spill::start(sandbox, &cx.group, &held).await);
+    }
     let whole = match spill {
         None => None,
         Some(Ok(file)) => Some(file.finish(output.bytes()).await),

@@ -50,11 +50,15 @@ impl Output {
         self.bytes
     }
 
-    /// Ends the output.
-    pub(super) fn finish(mut self) -> (Shown, u64) {
+    /// Takes the end of the stream: an unfinished line becomes one, and may make the output too long.
+    pub(super) fn end(&mut self) {
         let mut rest = String::new();
         self.cleaner.finish(&mut rest);
         self.keep(&rest);
+    }
+
+    /// Gives the text and how many lines there were. Comes after [`end`](Self::end).
+    pub(super) fn finish(self) -> (Shown, u64) {
         let lines = self.lines;
         let Some(tail) = self.tail else { return (Shown::Whole(self.head), lines) };
         // Whole lines, where they are not too long.
@@ -106,6 +110,7 @@ mod tests {
     fn shown(pieces: impl IntoIterator<Item = Vec<u8>>) -> (Shown, u64) {
         let mut output = Output::default();
         pieces.into_iter().for_each(|piece| drop(output.push(&piece)));
+        output.end();
         output.finish()
     }
 

@@ -54,7 +54,8 @@ async fn output_up_to_30000_characters_is_given_whole() {
     assert_eq!(world.bash("head -c 30000 /dev/zero | tr '\\0' x").await, "x".repeat(30_000));
     let text = world.bash("head -c 30001 /dev/zero | tr '\\0' x").await;
     assert!(
-        text.contains("[20001 characters left out here, more than 30000 came (0 lines). The whole output (29.3 KiB)")
+        text.contains("[20001 characters left out here, more than 30000 came (0 lines). The whole output (29.3 KiB)"),
+        "{text}"
     );
     let text = world.bash("seq 20000; exit 9").await;
     assert!(text.starts_with("Exit code 9\n1\n2\n") && text.ends_with("\n20000"));

@@ -139,15 +139,18 @@ async fn no_private_address_is_reached_however_it_is_written() {
     assert!(urls.len() >= 100, "{}", urls.len());
     for url in urls {
         let text = fetch(&cx, json!({"url": url, "prompt": "x"})).await;
-        assert!(
-            text.contains(" is not on the public internet: WebFetch reaches no private or local addresses."),
-            "{url}: {text}"
-        );
+        let is_refused =
+            text.contains(" is not on the public internet: WebFetch reaches no private or local addresses.");
+        // Whether these names lead anywhere depends on the machine.
+        let is_unknown = url.contains("localhost") && text.contains("failed to lookup address information");
+        assert!(is_refused || is_unknown, "{url}: {text}");
     }
     for (url, expected) in WRONG {
         let text = fetch(&cx, json!({"url": url})).await;
         assert!(text.starts_with(&format!("ERROR: {expected}")), "{url}: {text}");
     }
+    let text = fetch(&cx, json!({"url": "http://localhost:5432/"})).await;
+    assert!(text.starts_with("ERROR: localhost is not on the public internet"), "{text}");
     let long = format!("https://example.com/{}", "x".repeat(2000));
     assert_eq!(fetch(&cx, json!({"url": long})).await, "ERROR: url is longer than 2000 characters.");
 }
@@ -198,11 +201,11 @@ async fn pages_come_as_text() {
     let base = &server.base;
     let at = |path: &str| json!({"url": format!("{base}{path}"), "prompt": "What is there?"});
     for (path, expected) in [
-        ("/html", format!("{base}/html (text/html; charset=utf-8, 55 bytes)\n\n# Title\n\nSome **text**.")),
+        ("/html", format!("{base}/html (text/html; charset=utf-8, 58 bytes)\n\n# Title\n\nSome **text**.")),
         ("/latin", format!("{base}/latin (text/plain; charset=iso-8859-1, 4 bytes)\n\ngrün")),
         ("/json", format!("{base}/json (application/json, 7 bytes)\n\n{{\"a\":1}}")),
         ("/empty", format!("{base}/empty (text/html, 0 bytes)\n\n[The page has no text.]")),
-        ("/hop", format!("{base}/html (text/html; charset=utf-8, 55 bytes)\n\n# Title\n\nSome **text**.")),
+        ("/hop", format!("{base}/html (text/html; charset=utf-8, 58 bytes)\n\n# Title\n\nSome **text**.")),
         ("/none", format!("ERROR: {base}/none answered 404 Not Found.")),
         ("/image", format!("ERROR: {base}/image is not text but image/png. Fetch it with curl in Bash.")),
         ("/large", format!("ERROR: {base}/large is larger than 10.0 MiB. Fetch it with curl in Bash.")),

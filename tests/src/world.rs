@@ -1,0 +1,224 @@
+//! An installation of a test's own, which can be killed, stopped and started again.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rand::RngExt;
+use scripted_claude::{Options, ScriptedClaude};
+use tempfile::TempDir;
+
+use crate::{Container, engine, eventually, processes, script};
+
+/// A first start makes a database cluster.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// More than the server gives its runs to come to a checkpoint.
+const STOP_LIMIT: Duration = Duration::from_secs(25);
+
+/// A server, what it needs, and a client's key to it.
+pub struct World {
+    pub claude: ScriptedClaude,
+    pub key: String,
+    /// What the server sends to the model as its key.
+    pub model_key: String,
+    pub(crate) client: reqwest::Client,
+    installation: String,
+    listen: SocketAddr,
+    settings: Vec<(String, String)>,
+    server: Option<Child>,
+    directory: TempDir,
+}
+
+impl World {
+    /// Starts a server with the default settings, but without a limit of requests.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts a server with settings, given as in the environment: `("LOG__LEVEL", "debug")`.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let claude =
+            ScriptedClaude::start(script::follow_messages(), Options::default()).await.expect("the model starts");
+        let random: u64 = rand::rng().random();
+        let installation = format!("system-{random:x}");
+        let settings = [("LIMITS__REQUESTS_PER_WINDOW", "0"), ("SANDBOX__INSTALLATION", &installation)]
+            .iter()
+            .chain(settings)
+            .map(|(name, value)| (format!("ATELIER_{name}"), (*value).to_owned()))
+            .collect();
+        // Every wait of a test has its own end.
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build().expect("a client");
+        let mut world = Self {
+            claude,
+            key: String::new(),
+            model_key: format!("sk-ant-test-{random:016x}"),
+            client,
+            installation,
+            listen: free_address(),
+            settings,
+            server: None,
+            directory: tempfile::Builder::new().prefix("atelier-").tempdir().expect("a temporary directory"),
+        };
+        world.start_again().await;
+        let key = fs::read_to_string(world.data().join("api-key")).expect("the first start wrote a key");
+        world.key = key.trim().to_owned();
+        world
+    }
+
+    /// Starts the server on the same data, and waits until it serves.
+    pub async fn start_again(&mut self) {
+        assert!(self.server.is_none(), "the server runs");
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log opens");
+        let both = log.try_clone().expect("the log opens");
+        let listen = self.listen.to_string();
+        let mut command = self.atelier(&["serve", "--listen", &listen]);
+        self.server = Some(command.stdin(Stdio::null()).stdout(log).stderr(both).spawn().expect("the server starts"));
+        let url = self.url("/ready");
+        let client = self.client.clone();
+        eventually("the server is ready", START_LIMIT, async || {
+            let server = self.server.as_mut().expect("was just started");
+            let ended = server.try_wait().expect("the server can be waited for");
+            assert!(ended.is_none(), "the server ended with {ended:?}");
+            client.get(&url).send().await.is_ok_and(|response| response.status().is_success())
+        })
+        .await;
+    }
+
+    /// Runs the program with the installation's settings.
+    pub fn atelier(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("ATELIER_BIN", "atelier"));
+        command.args(arguments).arg("--data-dir").arg(self.data()).env_clear();
+        for name in ["PATH", "HOME", "DOCKER_HOST", "TMPDIR"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        // A backtrace that nobody asked for is what makes a log readable after a failure.
+        command.env("RUST_BACKTRACE", "1");
+        command.env("ANTHROPIC_BASE_URL", self.claude.url()).env("ANTHROPIC_API_KEY", &self.model_key);
+        command.env("ATELIER_SANDBOX__GUESTD", program("ATELIER_SANDBOX__GUESTD", "../guestd/guestd"));
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Kills the server as a crash would.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().expect("the server runs");
+        server.kill().expect("it can be killed");
+        assert_eq!(server.wait().expect("it ends").signal(), Some(Signal::SIGKILL as i32));
+    }
+
+    /// Asks the server to stop and waits until it has.
+    pub async fn stop(&mut self) -> ExitStatus {
+        let server = self.server.as_ref().expect("the server runs");
+        let pid = i32::try_from(server.id()).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it can be signalled");
+        self.ended().await
+    }
+
+    /// Waits until the server has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut server = self.server.take().expect("the server runs");
+        let mut status = None;
+        eventually("the server stops", STOP_LIMIT, async || {
+            status = server.try_wait().expect("the server can be waited for");
+            status.is_some()
+        })
+        .await;
+        status.expect("it has ended")
+    }
+
+    /// Stops everything and asserts that it stops well and leaves nothing behind.
+    pub async fn finish(mut self) {
+        if self.server.is_some() {
+            let status = self.stop().await;
+            assert!(status.success(), "the server stops with {status}");
+        }
+        assert_eq!(self.processes(), Vec::<String>::new(), "processes are left by the server");
+        let down = self.atelier(&["down"]).output().expect("atelier runs");
+        assert!(down.status.success(), "atelier down: {}", String::from_utf8_lossy(&down.stderr));
+        assert_eq!(self.containers(), Vec::new(), "containers are left");
+        assert_eq!(engine::networks(&self.installation), Vec::<String>::new(), "networks are left");
+        let log = self.log();
+        assert!(!log.contains("panicked at"), "the server panicked:\n{log}");
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listen)
+    }
+
+    /// Gives the data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Gives what the servers of this world have logged.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// Lists the containers of this installation.
+    pub fn containers(&self) -> Vec<Container> {
+        engine::containers(&self.installation)
+    }
+
+    /// Gives the only container of this installation.
+    pub fn container(&self) -> Container {
+        let mut containers = self.containers();
+        assert_eq!(containers.len(), 1, "one container: {containers:?}");
+        containers.remove(0)
+    }
+
+    /// Lists the processes of this installation outside of containers.
+    pub fn processes(&self) -> Vec<String> {
+        processes::of(&self.data())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("server.log")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // Its Postgres goes with it.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        engine::remove_all(&self.installation);
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the server's log ends with:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
+/// Gives the program that `variable` names, or the one that was built beside the tests.
+fn program(variable: &str, name: &str) -> PathBuf {
+    let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = named.unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a test is a program");
+        // target/debug/deps/test-hash
+        test.ancestors().nth(2).unwrap_or(Path::new(".")).join(name)
+    });
+    path.canonicalize().unwrap_or_else(|err| panic!("{} is not built ({variable}): {err}", path.display()))
+}
+
+/// Gives a free address below the ports that the system gives to clients, one of which could take it between two starts.
+fn free_address() -> SocketAddr {
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], rand::rng().random_range(20_000..32_000)));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

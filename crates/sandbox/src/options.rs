@@ -64,7 +64,7 @@ impl Default for Options {
 pub struct Limits {
     /// Memory, swap included.
     pub memory_bytes: u64,
-    /// Processor cores; 0.5 is half of one.
+    /// Processor cores; 0.5 is half of one. More than the engine's host has is as many as it has.
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,

@@ -194,3 +194,29 @@ async fn the_header_wins_over_the_query_and_the_accept_header_asks_for_a_stream(
     let page = app.open(Method::GET, &path, &[("accept", "*/*")], Value::Null).await.rest().await;
     assert!(page.starts_with('{'), "a page unless asked for a stream");
 }
+
+#[tokio::test]
+async fn a_stream_outlives_a_crash_of_the_database() {
+    let app = App::start().await;
+    let store = &app.database.store;
+    let thread = app.thread().await;
+    let mut reader = app.send_message(&thread, "Hello").await;
+    reader.until("response.created").await;
+    let pid = app.database.private.pid().expect("Postgres runs").to_string();
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
+    assert!(killed.success());
+    let mut claimed = loop {
+        match store.claim_runs(1, TTL).await {
+            Ok(mut claimed) if !claimed.is_empty() => break claimed.remove(0),
+            // Not back yet.
+            Ok(_) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    };
+    for events in work() {
+        record(store, &mut claimed, events).await;
+    }
+    finish(store, &claimed, completed("done")).await;
+    let text = reader.rest().await;
+    assert_eq!(text, app.follow(&thread, 0).await.rest().await);
+    assert_eq!(names(&text).last().expect("events"), "stream.completed");
+}

@@ -46,7 +46,7 @@ struct Started {
 /// Answers when it runs. One that runs already is left alone.
 #[utoipa::path(post, path = "/environments/{id}/start", tag = "environments",
     params(("id" = String, Path, description = "The environment's id")),
-    request_body(content = LifecycleInput, description = "May be absent; nothing in it is needed"),
+    request_body(content = Option<LifecycleInput>, description = "May be absent; nothing in it is needed"),
     responses((status = 200, description = "It runs", body = Started)))]
 async fn start(
     State(api): State<Api>,
@@ -89,7 +89,7 @@ struct Stopped {
 /// Everything that runs in it ends; the files stay. One that does not run is no error.
 #[utoipa::path(post, path = "/environments/{id}/stop", tag = "environments",
     params(("id" = String, Path, description = "The environment's id")),
-    request_body(content = LifecycleInput, description = "May be absent; nothing in it is needed"),
+    request_body(content = Option<LifecycleInput>, description = "May be absent; nothing in it is needed"),
     responses((status = 200, description = "It does not run", body = Stopped)))]
 async fn stop(
     State(api): State<Api>,

@@ -198,3 +198,13 @@ async fn a_file_over_the_limit_is_refused_and_leaves_nothing() {
     let reply = files.app.call(Method::GET, &format!("{}/big", files.path), Body::empty()).await;
     reply.failed(404);
 }
+
+#[tokio::test]
+async fn a_file_larger_than_any_json_body_streams_both_ways() {
+    let files = Files::start().await;
+    let content: Vec<u8> = (0..12 * 1024 * 1024_u32).map(|number| (number % 251) as u8).collect();
+    files.upload(&[("file", Some("big.bin"), &content), ("path", None, b"")]).await.ok();
+    let reply = files.get("/big.bin").await;
+    assert_eq!(reply.header("content-length"), content.len().to_string());
+    assert!(reply.body == content, "the bytes are the same");
+}

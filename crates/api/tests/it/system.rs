@@ -63,7 +63,7 @@ async fn the_page_of_the_documentation_loads_nothing_from_elsewhere() {
         let reply = app.send(get(path)).await;
         assert_eq!(reply.header("content-type"), "text/html; charset=utf-8");
         assert!(reply.header("content-security-policy").starts_with("default-src 'none';"));
-        assert!(!reply.text().contains("://"), "an address");
-        assert!(!reply.text().contains("src="), "something is loaded");
+        assert!(!reply.text().contains("://"), "it names an address");
+        assert!(!reply.text().contains("src="), "it loads something");
     }
 }

@@ -12,10 +12,21 @@ use crate::ToolUse;
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum NewBlock<'a> {
-    Text { text: &'a str },
-    Image { source: Base64Source<'a> },
-    Document { source: Base64Source<'a> },
-    ToolResult { tool_use_id: &'a str, content: Vec<NewBlock<'a>>, #[serde(skip_serializing_if = "is_false")] is_error: bool },
+    Text {
+        text: &'a str,
+    },
+    Image {
+        source: Base64Source<'a>,
+    },
+    Document {
+        source: Base64Source<'a>,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        content: Vec<NewBlock<'a>>,
+        #[serde(skip_serializing_if = "is_false")]
+        is_error: bool,
+    },
 }
 
 /// Bytes in a block, as base64.

@@ -224,3 +224,117 @@ fn dollars<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::
 fn maybe_dollars<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     dollars(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Iteration;
+
+    fn usage(input: u64, output: u64) -> Usage {
+        Usage { input_tokens: input, output_tokens: output, ..Usage::default() }
+    }
+
+    #[test]
+    fn every_model_is_found_by_all_its_names() {
+        let catalogue = Catalogue::builtin();
+        assert!(catalogue.models().len() >= 18);
+        for model in catalogue.models() {
+            for id in model.also.iter().chain([&model.id]) {
+                assert_eq!(catalogue.find(id), Some(model), "{id}");
+            }
+        }
+        for (alias, id) in catalogue.aliases() {
+            assert!(catalogue.find(id).is_some(), "{alias}");
+            assert_eq!(catalogue.resolve_alias(alias), id);
+        }
+        assert_eq!(catalogue.resolve_alias("claude-sonnet-4-5"), "claude-sonnet-4-5");
+        assert_eq!(catalogue.find("claude-sonnet-5-5-20261001").unwrap().id, "claude-sonnet-5-5");
+        assert_eq!(catalogue.find("gpt-oss-20b"), None);
+        assert_eq!(catalogue.max_output("claude-haiku-4-5"), Some(64_000));
+        assert_eq!(catalogue.as_of(), "2026-11-24");
+    }
+
+    #[test]
+    fn prices_follow_the_general_rule_where_one_is_known() {
+        for model in Catalogue::builtin().models() {
+            for prices in model.prices.iter().chain(model.long_prompt.iter().map(|(_, prices)| prices)) {
+                assert_eq!(prices.cache_write_5m * 4, prices.input * 5, "{}", model.id);
+                assert_eq!(prices.cache_write_1h, prices.input * 2, "{}", model.id);
+                assert!(prices.cache_read * 10 <= prices.input, "{}", model.id);
+                assert_eq!(prices.output, prices.input * 5, "{}", model.id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_is_priced_exactly_and_rounded_once() {
+        let catalogue = Catalogue::builtin();
+        let price = |usage: &Usage, model| catalogue.price(usage, model);
+        assert_eq!(price(&usage(1_000_000, 1_000_000), "claude-sonnet-4-5"), Some(18_000_000));
+        let mixed = Usage {
+            input_tokens: 1_000,
+            output_tokens: 2_000,
+            cache_read_input_tokens: 40_000,
+            cache_creation_5m_input_tokens: 300,
+            cache_creation_1h_input_tokens: 70,
+            web_search_requests: 3,
+            ..Usage::default()
+        };
+        // Opus 5.5: 4000 + 40000 + 8000 + 1500 + 560 + 30000.
+        assert_eq!(price(&mixed, "claude-opus-5-5"), Some(84_060));
+        // Haiku 5.5 at a tenth of a micro-dollar a token: 0.4, 0.5 and 0.1 + 0.5 micro-dollars.
+        assert_eq!(price(&usage(4, 0), "claude-haiku-5-5"), Some(0));
+        assert_eq!(price(&usage(5, 0), "claude-haiku-5-5"), Some(1));
+        assert_eq!(price(&usage(1, 1), "claude-haiku-5-5"), Some(1));
+        assert_eq!(price(&usage(u64::MAX / 2, 0), "claude-opus-5-5"), None, "more than there is room for");
+    }
+
+    #[test]
+    fn a_long_prompt_raises_the_price_of_the_whole_request() {
+        let catalogue = Catalogue::builtin();
+        let prompt = |read| Usage { cache_read_input_tokens: read, ..usage(50_000, 1_000) };
+        assert_eq!(catalogue.price(&prompt(50_000), "claude-haiku-5-5"), Some(5_000 + 500 + 500));
+        assert_eq!(catalogue.price(&prompt(50_001), "claude-haiku-5-5"), Some(25_000 + 2_500 + 2_500));
+    }
+
+    #[test]
+    fn iterations_are_billed_each_with_its_own_model() {
+        let part = |kind: &str, model: Option<&str>| Iteration {
+            kind: kind.into(),
+            model: model.map(str::to_owned),
+            input_tokens: 1_000,
+            output_tokens: 100,
+            ..Iteration::default()
+        };
+        let with = |parts| Usage { iterations: parts, ..usage(1_000, 100) };
+        let catalogue = Catalogue::builtin();
+        let two = with(vec![part("compaction", None), part("fallback_message", Some("claude-sonnet-5-5"))]);
+        assert_eq!(catalogue.price(&two, "claude-opus-5-5"), Some(6_000 + 3_000));
+        let unknown = with(vec![part("message", None), part("advisor_message", Some("nobody"))]);
+        assert_eq!(catalogue.price(&unknown, "claude-opus-5-5"), None);
+    }
+
+    #[test]
+    fn what_has_no_price_is_unpriced_and_a_file_may_price_it() {
+        let catalogue = Catalogue::builtin();
+        assert_eq!(catalogue.price(&usage(1, 1), "claude-mythos-5-2"), None);
+        assert_eq!(catalogue.price(&usage(1, 1), "llama"), None);
+        let own = r#"
+            as_of = "2027-01-01"
+            [aliases]
+            sonnet = "llama"
+            [[models]]
+            id = "llama"
+            context_tokens = 8_000
+            max_output_tokens = 2_000
+            prices = { input = 0, output = 0.000001, cache_write_5m = 0, cache_write_1h = 0, cache_read = 0 }
+        "#;
+        let catalogue = catalogue.with(own).unwrap();
+        assert_eq!(catalogue.resolve_alias("sonnet"), "llama");
+        assert_eq!(catalogue.resolve_alias("opus"), "claude-opus-5-5");
+        assert_eq!(catalogue.price(&usage(9, 2_000_000), "llama"), Some(2));
+        for bad in ["models = 3", "[[models]]\nid = \"x\"", "web_search = 0.0000001", "web_search = -1", "typo = 1"] {
+            assert!(matches!(Catalogue::builtin().with(bad), Err(Error::Invalid(_))), "{bad}");
+        }
+    }
+}

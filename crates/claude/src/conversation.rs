@@ -168,3 +168,6 @@ impl Conversation {
 pub(crate) fn is_blank(text: Option<&RawValue>) -> bool {
     text.is_none_or(|text| serde_json::from_str::<Cow<'_, str>>(text.get()).is_ok_and(|text| text.trim().is_empty()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,10 @@ impl Fold {
         if self.stopped {
             return Ok(());
         }
+        self.apply(frame, updates).map_err(|err| err.mark_output(self.has_output()))
+    }
+
+    fn apply(&mut self, frame: &Frame, updates: &mut Vec<Update>) -> Result<(), Error> {
         let data = frame.data.as_str();
         match frame.event.as_str() {
             "message_start" => self.message_start(parse(data, "message_start")?, updates),
@@ -156,7 +160,6 @@ impl Fold {
             // `ping`, frames without a name, and whatever the API invents.
             _ => Ok(()),
         }
-        .map_err(|err| err.mark_output(self.has_output()))
     }
 
     /// Whether a block has been completed, which forbids repeating the request silently.
@@ -446,3 +449,6 @@ pub(crate) fn excerpt(text: &str) -> &str {
     const LONGEST: usize = 300;
     text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
 }
+
+#[cfg(test)]
+mod tests;

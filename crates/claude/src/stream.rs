@@ -1,11 +1,9 @@
 //! Asking the model and following its reply, over as many attempts as it takes.
 
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 
 use crate::client::header;
 use crate::fold::Fold;
@@ -91,7 +89,7 @@ impl Client {
                                 break err;
                             }
                             if fold.is_stopped() {
-                                drain(bytes);
+                                drain(bytes).await;
                                 yield Ok(Update::Finished(fold.into_response(request_id)));
                                 return;
                             }
@@ -132,15 +130,17 @@ impl Client {
 }
 
 /// Reads a body whose message is over to its end, without making anyone wait: only then is its connection used again.
-fn drain(mut bytes: impl Stream<Item = reqwest::Result<Bytes>> + Send + Unpin + 'static) {
+async fn drain(mut bytes: impl Stream<Item = reqwest::Result<Bytes>> + Send + Unpin + 'static) {
     const LONGEST: Duration = Duration::from_secs(2);
-    // Nearly always the end is here already.
-    let mut next = pin!(bytes.next());
-    let ended =
-        matches!(next.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())), Poll::Ready(None));
-    if !ended {
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(LONGEST, async { while let Some(Ok(_)) = bytes.next().await {} }).await;
-        });
+    // The end is nearly always on our side already, and the connection's task only has to get its turn to see it.
+    for _ in 0..2 {
+        match bytes.next().now_or_never() {
+            Some(Some(Ok(_))) => {}
+            Some(_) => return,
+            None => tokio::task::yield_now().await,
+        }
     }
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(LONGEST, async { while let Some(Ok(_)) = bytes.next().await {} }).await;
+    });
 }

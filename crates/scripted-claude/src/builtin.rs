@@ -20,28 +20,33 @@ pub(crate) fn find(name: &str, workspace: &str) -> Option<Script> {
     }
 }
 
-/// `bench writes=10 bashes=10 deltas=5`: that many Write calls, then that many Bash calls, one a turn, then a text of that
-/// many deltas.
+/// `bench writes=10 bashes=10 deltas=5 delay=2 job=7`: that many Write calls, then that many Bash calls, one a turn, then a
+/// text of that many deltas, so many milliseconds apart. The number of the job is part of the files' names: a file that is
+/// there already would have to be read first.
 fn bench(asked: &Asked, workspace: &str) -> Reply {
     static NUMBERS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(writes|bashes|deltas)=(\d{1,6})").expect("a constant pattern"));
-    let (mut writes, mut bashes, mut deltas) = (10, 10, 1);
+        LazyLock::new(|| Regex::new(r"(writes|bashes|deltas|delay|job)=(\d{1,6})").expect("a constant pattern"));
+    let (mut writes, mut bashes, mut deltas, mut delay_ms, mut job) = (10, 10, 1, 0, 0);
     for found in NUMBERS.captures_iter(&asked.user_text) {
         let number: usize = found[2].parse().unwrap_or(0);
         match &found[1] {
             "writes" => writes = number,
             "bashes" => bashes = number,
-            _ => deltas = number,
+            "deltas" => deltas = number,
+            "delay" => delay_ms = number,
+            _ => job = number,
         }
     }
     let round = asked.round;
     if round < writes {
-        let path = format!("{workspace}/bench-{round}.txt");
+        let path = format!("{workspace}/bench-{job}-{round}.txt");
         Reply::tool("Write", json!({ "file_path": path, "content": format!("line {round} of the benchmark\n") }))
     } else if round < writes + bashes {
         Reply::tool("Bash", json!({ "command": format!("echo bench-{round}"), "description": "Print one line" }))
     } else {
         // Each word is as long as one delta.
-        Reply::text("twenty-three-characters ".repeat(deltas.max(1)).trim_end())
+        let mut reply = Reply::text("twenty-three-characters ".repeat(deltas.max(1)).trim_end());
+        reply.fault.delta_delay_ms = delay_ms as u64;
+        reply
     }
 }

@@ -276,3 +276,6 @@ pub(crate) fn blocks_of(content: &Value) -> Vec<Value> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ mod record;
 mod reply;
 mod script;
 mod server;
+mod timing;
 mod wire;
 
 pub use asked::{Asked, Call, ToolResult};
@@ -23,3 +24,4 @@ pub use record::Received;
 pub use reply::{Block, Fault, Reply, ReplyUsage};
 pub use script::{Rule, Script, When};
 pub use server::{Checks, Options, ScriptedClaude};
+pub use timing::Timing;

@@ -25,8 +25,9 @@ use crate::gates::Gates;
 use crate::play::play;
 use crate::record::Recorder;
 use crate::reply::{Fault, Reply, error_body, error_type};
+use crate::timing::Timings;
 use crate::wire::Envelope;
-use crate::{Asked, Received, Script, models};
+use crate::{Asked, Received, Script, Timing, models};
 
 /// How the server runs.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Options {
     pub min_cache_tokens: u64,
     /// Whether [`ScriptedClaude::requests`] remembers them.
     pub keeps_requests: bool,
+    /// Whether [`ScriptedClaude::timings`] remembers when they came and were answered.
+    pub keeps_timings: bool,
     /// A file that gets a JSON line for each request, without keys.
     pub log: Option<PathBuf>,
 }
@@ -61,6 +64,7 @@ impl Default for Options {
             delta_delay: Duration::ZERO,
             min_cache_tokens: 1,
             keeps_requests: true,
+            keeps_timings: false,
             log: None,
         }
     }
@@ -78,6 +82,7 @@ struct App {
     options: Options,
     cache: Cache,
     recorder: Recorder,
+    timings: Timings,
     gates: Gates,
     /// Makes ids of this process differ from those of the last.
     seed: u64,
@@ -100,6 +105,7 @@ impl ScriptedClaude {
             recorder: Recorder::new(options.keeps_requests, options.log.as_deref())?,
             options,
             cache: Cache::default(),
+            timings: Timings::default(),
             gates: Gates::default(),
             seed: since_epoch.as_nanos() as u64,
             next_id: AtomicU64::new(1),
@@ -142,6 +148,11 @@ impl ScriptedClaude {
     /// Every request to the messages route so far, oldest first, refused ones included.
     pub fn requests(&self) -> Vec<Received> {
         self.app.recorder.all()
+    }
+
+    /// When each accepted request came and its reply left, in the order in which they were answered.
+    pub fn timings(&self) -> Vec<Timing> {
+        self.app.timings.all()
     }
 
     /// Waits until so many requests have come in.
@@ -232,9 +243,11 @@ impl Prompt {
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 async fn messages(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    let headers_at = Instant::now();
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
         return app.refuse(&Refusal::new(413, "Request exceeds the maximum size of 32 MB"));
     };
+    let body_at = Instant::now();
     let (asked, prompt) = match app.read(&headers, &body, true) {
         Ok(read) => read,
         Err(refusal) => {
@@ -255,6 +268,9 @@ async fn messages(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -
         tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
     }
     let mut response = answer(&app, &asked, &prompt, &reply);
+    if app.options.keeps_timings {
+        response = response.map(|body| app.timings.watch(&asked, headers_at, body_at, body));
+    }
     for (name, value) in &reply.fault.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
             response.headers_mut().insert(name, value);

@@ -19,7 +19,7 @@ use url::Url;
 use self::{
     client::{Client, Followed, Task},
     event::Event,
-    render::Renderer,
+    render::{Piece, Renderer},
     screen::Screen,
 };
 use crate::config::Environment;
@@ -149,7 +149,7 @@ async fn show(client: Client, task: Task) -> Result<u8, Error> {
     let is_terminal = std::io::stdout().is_terminal();
     let screen = std::cell::RefCell::new(Screen::new(is_terminal));
     let renderer = std::cell::RefCell::new(Renderer::new(is_terminal, Instant::now()));
-    screen.borrow().wait_for("sending the task");
+    screen.borrow_mut().show(Piece::Status("sending the task".into()));
     if let Some(thread) = &task.thread {
         renderer.borrow_mut().set_thread(thread.clone());
     }

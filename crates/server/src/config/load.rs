@@ -50,16 +50,16 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 #[derive(Debug, Default, Clone, clap::Args)]
 pub(crate) struct Flags {
     /// A file of settings (TOML); it needs to name only what differs from the defaults
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where everything that must stay is kept
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The address to serve on
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     /// A Postgres of yours instead of the private one
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
 }
 

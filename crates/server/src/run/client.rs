@@ -67,6 +67,8 @@ pub(super) struct Following {
     /// The newest number seen.
     last_id: Option<String>,
     frames: Option<Frames>,
+    /// The server has taken the task once, so it is there, or coming back.
+    is_accepted: bool,
     tries: u32,
     delay: Duration,
     is_over: bool,
@@ -106,6 +108,7 @@ impl Client {
             idempotency_key: Uuid::new_v4().to_string(),
             last_id: None,
             frames: None,
+            is_accepted: false,
             tries: 0,
             delay: Duration::ZERO,
             is_over: false,
@@ -141,7 +144,7 @@ impl Following {
                     tokio::time::sleep(self.delay).await;
                 }
                 match self.connect().await {
-                    Ok(frames) => self.frames = Some(frames),
+                    Ok(frames) => (self.frames, self.is_accepted) = (Some(frames), true),
                     Err(Refusal::Final(err)) => return Err(err),
                     Err(Refusal::Passing { why, after }) => return self.try_again(&why, after),
                 }
@@ -227,7 +230,7 @@ impl Following {
     fn try_again(&mut self, why: &str, after: Option<Duration>) -> Result<Followed, Error> {
         self.frames = None;
         self.tries += 1;
-        let most = if self.last_id.is_some() { MAX_TRIES } else { MAX_FIRST_TRIES };
+        let most = if self.is_accepted { MAX_TRIES } else { MAX_FIRST_TRIES };
         if self.tries > most {
             return Err(self.unreachable(why));
         }
@@ -284,3 +287,6 @@ fn chain(err: &(dyn std::error::Error + 'static)) -> String {
     }
     causes.join(": ")
 }
+
+#[cfg(test)]
+mod tests;

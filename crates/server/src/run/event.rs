@@ -24,7 +24,7 @@ pub(super) enum Event {
     #[serde(rename = "response.content_part.delta")]
     TextDelta { delta: Delta },
     #[serde(rename = "response.reasoning.delta")]
-    ReasoningDelta {},
+    ReasoningDelta { delta: Delta },
     #[serde(rename = "response.failed")]
     ResponseFailed { response: Response },
     #[serde(rename = "stream.completed")]

@@ -21,6 +21,8 @@ const LINE_LETTERS: usize = 160;
 pub(super) enum Piece {
     /// A part of a line, as it comes.
     Text(String),
+    /// The end of a line, if one was begun.
+    LineEnd,
     /// A whole line, on a line of its own.
     Line(String),
     /// What is going on now, until the next piece.
@@ -42,6 +44,10 @@ pub(super) struct Renderer {
     began: Instant,
     /// What has been shown of the text that is on its way.
     streamed: String,
+    /// What has come of the thinking that is on its way.
+    thought: String,
+    /// Pieces of thinking shown before they were finished.
+    thoughts_shown: usize,
     /// The calls that wait for their result, by id; the last shown stands where its result would go.
     calls: HashMap<String, String>,
     last_call: String,
@@ -55,6 +61,8 @@ impl Renderer {
             is_coloured,
             began,
             streamed: String::new(),
+            thought: String::new(),
+            thoughts_shown: 0,
             calls: HashMap::new(),
             last_call: String::new(),
             thread: None,
@@ -71,12 +79,24 @@ impl Renderer {
             }
             Event::ResponseCreated {} => vec![Piece::Status("waiting for a worker".into())],
             Event::ResponseStarted {} => vec![Piece::Status("thinking".into())],
-            Event::ReasoningDelta {} => vec![Piece::Status("thinking".into())],
+            Event::ReasoningDelta { delta } => {
+                self.thought.push_str(&delta.text);
+                vec![Piece::Status("thinking".into())]
+            }
             Event::ComputerStarting {} => vec![Piece::Status("starting the computer".into())],
             Event::TextDelta { delta } => {
                 self.last_call.clear();
                 self.streamed.push_str(&delta.text);
-                vec![Piece::Text(clean(&delta.text))]
+                // What was thought comes before what is said of it.
+                let mut pieces = match std::mem::take(&mut self.thought) {
+                    thought if thought.is_empty() => Vec::new(),
+                    thought => {
+                        self.thoughts_shown += 1;
+                        self.thought_line(&thought)
+                    }
+                };
+                pieces.push(Piece::Text(clean(&delta.text)));
+                pieces
             }
             Event::ItemCreated { item } => match item {
                 Item::ToolCall(call) => self.call(&call),
@@ -114,11 +134,23 @@ impl Renderer {
             // Another try of the model, or the beginning was before we came: the whole, on its own.
             None => return clean(content).lines().map(|line| Piece::Line(line.to_owned())).collect(),
         };
-        // The line break ends what was streamed.
-        vec![Piece::Text(format!("{}\n", clean(missing).trim_end_matches('\n'))), Piece::Status("thinking".into())]
+        vec![
+            Piece::Text(clean(missing).trim_end_matches('\n').to_owned()),
+            Piece::LineEnd,
+            Piece::Status("thinking".into()),
+        ]
     }
 
     fn reasoning(&mut self, content: &str) -> Vec<Piece> {
+        self.thought.clear();
+        if self.thoughts_shown > 0 {
+            self.thoughts_shown -= 1;
+            return Vec::new();
+        }
+        self.thought_line(content)
+    }
+
+    fn thought_line(&self, content: &str) -> Vec<Piece> {
         let Some(first) = content.lines().find(|line| !line.trim().is_empty()) else { return Vec::new() };
         vec![Piece::Line(self.paint(Style::Dim, &format!("✻ {}", shorten(&clean(first), LINE_LETTERS))))]
     }

@@ -16,6 +16,8 @@ fn show(is_coloured: bool, events: &str) -> String {
                 Piece::Text(text) => shown.push_str(&text),
                 Piece::Line(line) if shown.is_empty() || shown.ends_with('\n') => shown.push_str(&format!("{line}\n")),
                 Piece::Line(line) => shown.push_str(&format!("\n{line}\n")),
+                Piece::LineEnd if shown.is_empty() || shown.ends_with('\n') => {}
+                Piece::LineEnd => shown.push('\n'),
                 Piece::Status(_) => {}
             }
         }

@@ -1,6 +1,6 @@
 //! The command line: what there is, and which exit code each outcome has.
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -52,7 +52,7 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Doctor(flags) => load(&flags, &environment).and_then(|loaded| one(doctor::run(loaded))),
         Command::Config(flags) => load(&flags, &environment).map(|loaded| {
-            print!("{}", loaded.show());
+            say(&loaded.show());
             ExitCode::SUCCESS
         }),
         Command::Run(arguments) => one(run::run(arguments, environment)),
@@ -65,12 +65,18 @@ pub(crate) fn main() -> ExitCode {
     })
 }
 
+/// Writes to standard output. Whoever read it may be gone, as `head` is after its lines; that is no failure.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 fn load(flags: &Flags, environment: &Environment) -> anyhow::Result<Loaded> {
     Ok(Loaded::load(flags, environment)?)
 }
 
 fn print_openapi() -> anyhow::Result<ExitCode> {
-    println!("{}", api::openapi().to_pretty_json()?);
+    say(&format!("{}\n", api::openapi().to_pretty_json()?));
     Ok(ExitCode::SUCCESS)
 }
 

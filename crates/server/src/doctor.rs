@@ -10,6 +10,7 @@ use store::postgres::{Socket, find_installations, probe};
 
 use self::check::{Check, show};
 use crate::{
+    cli::say,
     config::{Config, Loaded, absolute, database_options, show_bytes},
     data_dir::DataDir,
     wiring,
@@ -30,7 +31,7 @@ pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     checks.extend(check_model(config).await);
     checks.push(check_disk(config));
     let is_terminal = std::io::stdout().is_terminal();
-    print!("{}", show(&checks, is_terminal));
+    say(&show(&checks, is_terminal));
     Ok(if checks.iter().any(Check::is_failure) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

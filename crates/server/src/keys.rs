@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Store, keys::ApiKey};
 
 use crate::{
+    cli::say,
     config::{Flags, Loaded, parse_duration},
     data_dir::DataDir,
     database::Database,
@@ -58,10 +59,10 @@ pub(crate) async fn run(loaded: Loaded, command: Command) -> anyhow::Result<Exit
     let said = done?;
     if let Some(key) = said.key {
         // Alone on standard output, so that a script can take it.
-        println!("{}", key.expose_secret());
+        say(&format!("{}\n", key.expose_secret()));
         eprint!("{}", said.text);
     } else {
-        print!("{}", said.text);
+        say(&said.text);
     }
     Ok(ExitCode::SUCCESS)
 }

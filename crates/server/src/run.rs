@@ -22,7 +22,7 @@ use self::{
     render::{Piece, Renderer},
     screen::Screen,
 };
-use crate::config::Environment;
+use crate::{cli::say, config::Environment};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 const DEFAULT_KEY_FILE: &str = ".atelier/api-key";
@@ -84,7 +84,7 @@ impl Error {
 
 pub(crate) async fn run(arguments: Arguments, environment: Environment) -> anyhow::Result<ExitCode> {
     let code = match prepare(&arguments, &environment) {
-        Ok((client, task)) if arguments.json => follow(client, task, |_, data| println!("{data}"), |_| {}).await,
+        Ok((client, task)) if arguments.json => follow(client, task, |_, data| say(&format!("{data}\n")), |_| {}).await,
         Ok((client, task)) => show(client, task).await,
         Err(err) => Err(err),
     };

@@ -134,18 +134,14 @@ impl Loaded {
             Err(Wrong(format!("the setting {setting} (from {}) {what}", self.source(setting))))
         };
         let (database, model, runs) = (&self.config.database, &self.config.model, &self.config.runs);
-        if let Some(url) = &database.url {
-            if database_options(url).is_none() {
-                return wrong(
-                    "database.url",
-                    "must be a URL like postgres://user:password@host/name (its value is not shown)".into(),
-                );
-            }
+        if database.url.as_ref().is_some_and(|url| database_options(url).is_none()) {
+            let what = "must be a URL like postgres://user:password@host/name (its value is not shown)";
+            return wrong("database.url", what.into());
         }
-        if let Some(headers) = &model.custom_headers {
-            if let Err(err) = claude::parse_custom_headers(secrecy::ExposeSecret::expose_secret(headers)) {
-                return wrong("model.custom_headers", format!("is not usable: {err}"));
-            }
+        if let Some(headers) = &model.custom_headers
+            && let Err(err) = claude::parse_custom_headers(secrecy::ExposeSecret::expose_secret(headers))
+        {
+            return wrong("model.custom_headers", format!("is not usable: {err}"));
         }
         if runs.poll >= runs.lease {
             return wrong("runs.poll", format!("must be shorter than runs.lease, which is {:?}", runs.lease));

@@ -1,13 +1,11 @@
 //! Where the pieces go: a terminal with a spinner under them, or plain lines.
 
-use std::{
-    io::{Write, stdout},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::render::Piece;
+use crate::cli::say;
 
 /// What has been put out, and what spins under it.
 pub(super) struct Screen {
@@ -33,7 +31,7 @@ impl Screen {
             Piece::Text(text) => {
                 // A spinner would overwrite the line that is being written.
                 self.hide();
-                write_out(&text);
+                say(&text);
                 self.is_at_line_start = text.ends_with('\n');
             }
             Piece::LineEnd => self.end_line(),
@@ -41,8 +39,8 @@ impl Screen {
                 self.end_line();
                 let text = format!("{line}\n");
                 match &self.spinner {
-                    Some(spinner) => spinner.suspend(|| write_out(&text)),
-                    None => write_out(&text),
+                    Some(spinner) => spinner.suspend(|| say(&text)),
+                    None => say(&text),
                 }
             }
         }
@@ -63,7 +61,7 @@ impl Screen {
 
     fn end_line(&mut self) {
         if !self.is_at_line_start {
-            write_out("\n");
+            say("\n");
             self.is_at_line_start = true;
         }
     }
@@ -88,10 +86,4 @@ impl Screen {
         });
         spinner.set_message(self.status.clone());
     }
-}
-
-fn write_out(text: &str) {
-    let mut out = stdout().lock();
-    // Whoever read us is gone; the run goes on without.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -114,6 +114,8 @@ create table runs (
     status text not null,
     options jsonb not null,
     attempt integer not null default 0,
+    -- Claims since the last reply; a run that only ever kills its workers must end some time.
+    fruitless_attempts integer not null default 0,
     -- Its first event is the one after this number.
     after_sequence bigint not null,
     -- Who may write its progress, and until when without renewing.

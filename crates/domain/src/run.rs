@@ -162,6 +162,8 @@ pub struct Run {
     pub options: RunOptions,
     /// How often it was claimed; above 1 after a crash or a take-over.
     pub attempt: i32,
+    /// How often it was claimed since the model last answered.
+    pub fruitless_attempts: i32,
     /// The number of its first event.
     pub first_sequence: i64,
     pub outcome: Option<Outcome>,

@@ -43,7 +43,7 @@ pub(crate) struct Parts {
 /// Replies cut off at the output limit that are asked to go on, and empty ones that are asked again, in a row.
 const MAX_NUDGES: u32 = 3;
 
-/// Claims of a run beyond its turns: a run that gets this far without a single reply takes its workers down with it.
+/// Claims of a run without a reply in between: a run that gets this far takes its workers down with it.
 const MAX_FRUITLESS_ATTEMPTS: i32 = 10;
 
 /// Drives a claimed run to its end, or until it shall stop.
@@ -108,7 +108,7 @@ impl Driver<'_> {
         if let Some(stop) = self.signal.reason() {
             return Err(stop.into());
         }
-        if self.run.attempt > MAX_FRUITLESS_ATTEMPTS + self.run.turns {
+        if self.run.fruitless_attempts > MAX_FRUITLESS_ATTEMPTS {
             return Err(End::failed(
                 "too_many_attempts",
                 "The run was taken up again and again without getting anywhere.",

@@ -44,6 +44,13 @@ impl Executor {
     /// Works until `soft` is cancelled, then lets each run reach its next checkpoint and gives it back. When `hard` is
     /// cancelled, runs are given back where they stand. Returns when no run is held any more.
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
+        tokio::select! {
+            () = self.work(&soft, &hard) => {}
+            never = relay_cancels(&self.parts) => match never {},
+        }
+    }
+
+    async fn work(&self, soft: &CancellationToken, hard: &CancellationToken) {
         let permits = Arc::new(Semaphore::new(self.parts.options.concurrent_runs));
         let tracker = TaskTracker::new();
         while !soft.is_cancelled() {
@@ -87,6 +94,16 @@ impl Executor {
         }
         tracker.close();
         tracker.wait().await;
+    }
+}
+
+/// Looks for cancels that came over other servers.
+async fn relay_cancels(parts: &Parts) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(parts.options.poll).await;
+        if let Err(err) = parts.store.relay_cancels().await {
+            tracing::debug!(error = &err as &dyn std::error::Error, "cannot look for cancels, trying again");
+        }
     }
 }
 

@@ -14,7 +14,14 @@ use domain::{
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{Error, Result, Store, events::to_text, hub::CancelHints, messages::preview, row::to_json, runs};
+use crate::{
+    Error, Result, Store,
+    events::to_text,
+    hub::CancelHints,
+    messages::preview,
+    row::{ReadColumn, to_json},
+    runs,
+};
 
 /// The right to write one run's progress. It is a value, and there is one of it: whoever drives the run owns it.
 #[derive(Debug)]
@@ -96,6 +103,7 @@ impl Store {
                      lease_node = $2,
                      lease_until = now() + $3,
                      attempt = r.attempt + 1,
+                     fruitless_attempts = r.fruitless_attempts + 1,
                      started_at = coalesce(r.started_at, now())
                  from picked
                  where r.id = picked.id
@@ -201,6 +209,7 @@ impl Store {
              with run as (
                  update runs r
                  set checkpoints = r.checkpoints + 1,
+                     fruitless_attempts = case when $6::text is null then r.fruitless_attempts else 0 end,
                      turns = r.turns + (case when $6::text is null then 0 else 1 end),
                      calls = r.calls + $15,
                      input_tokens = r.input_tokens + $9,
@@ -298,6 +307,21 @@ impl Store {
     /// Registers interest in the run's cancellation until the value is dropped.
     pub fn cancel_hints(&self, run: &RunId) -> CancelHints {
         self.hub.cancels(run)
+    }
+
+    /// Passes on the cancels that other servers have written for runs driven here: for them no hint comes.
+    pub async fn relay_cancels(&self) -> Result<()> {
+        let rows = sqlx::query(
+            "-- relay_cancels
+             select id from runs where status = 'running' and lease_node = $1 and cancel_requested_at is not null",
+        )
+        .bind(&*self.node)
+        .fetch_all(&self.pool)
+        .await?;
+        for row in &rows {
+            self.hub.hint_cancel(&row.parse("id")?);
+        }
+        Ok(())
     }
 
     /// Ends a run: its status, the thread's, the assistant's message and the last event, all or nothing.

@@ -390,6 +390,7 @@ pub(crate) fn read(row: &PgRow) -> Result<Run> {
         status: row.parse("status")?,
         options: row.json("options")?,
         attempt: row.try_get("attempt")?,
+        fruitless_attempts: row.try_get("fruitless_attempts")?,
         first_sequence: row.try_get::<i64, _>("after_sequence")? + 1,
         outcome: row.json_optional("outcome")?,
         spent: row.spent()?,

@@ -39,6 +39,7 @@ async fn a_server_killed_at_every_event_boundary_loses_nothing_and_runs_nothing_
     world.end().await;
 
     let world = World::new(job).await;
+    world.warm_up().await;
     let started = world.send("go").await;
     let mut killed = 0;
     for boundary in 3..boundaries {
@@ -85,7 +86,7 @@ async fn a_server_killed_at_every_event_boundary_loses_nothing_and_runs_nothing_
 async fn a_call_cut_off_by_a_crash_is_told_as_interrupted_and_not_repeated() {
     let world = World::new(|asked| match asked.round {
         0 => bash("echo x >> /workspace/count; sleep 60"),
-        _ => Reply::text("I saw: {{last_tool_result}}"),
+        _ => Reply::text(format!("I saw: {}", asked.last_result_text())),
     })
     .await;
     let server = world.server("node_a").await;

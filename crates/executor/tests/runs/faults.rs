@@ -104,7 +104,9 @@ async fn an_empty_reply_is_asked_to_say_something() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_reply_is_sent_back_unchanged() {
-    let paused = Reply { stop_reason: Some("pause_turn".into()), ..Reply::text("searching") };
+    let block = serde_json::json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}});
+    let searching = Block::Raw { block: block.as_object().cloned().expect("an object") };
+    let paused = Reply { stop_reason: Some("pause_turn".into()), ..Reply::text("searching").and(searching) };
     let (world, outcome) = play(vec![paused, Reply::text("found")]).await;
     assert_eq!(outcome, Outcome::Completed { content: "found".into() });
     world.end().await;
@@ -130,8 +132,9 @@ async fn input_that_is_no_json_becomes_an_error_result_that_quotes_it() {
         id: None,
         input_text: Some(r#"{"command": "ec"#.into()),
     };
-    let (world, outcome) = play(vec![Reply::default().and(call), Reply::text("{{last_tool_result}}")]).await;
-    let Outcome::Completed { content } = outcome else { panic!("completes: {outcome:?}") };
-    assert!(content.contains("not valid JSON") && content.contains(r#"{"command": "ec"#), "{content}");
+    let (world, outcome) = play(vec![Reply::default().and(call), Reply::text("I see")]).await;
+    assert_eq!(outcome, Outcome::Completed { content: "I see".into() });
+    let told = world.claude.requests().pop().expect("was asked").asked.expect("was taken").last_result_text();
+    assert!(told.contains("not valid JSON") && told.contains(r#"{"command": "ec"#), "{told}");
     world.end().await;
 }

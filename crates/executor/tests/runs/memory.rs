@@ -85,7 +85,7 @@ async fn calls_that_only_look_run_side_by_side_and_the_others_in_order() {
 async fn a_messages_own_wishes_reach_the_model_and_the_commands() {
     let world = World::new(|asked| match asked.round {
         0 => bash("echo $COLOUR"),
-        _ => Reply::text("{{last_tool_result}} {{model}}"),
+        _ => Reply::text(format!("{} {}", asked.last_result_text().trim(), asked.model)),
     })
     .await;
     let server = world.server("node_a").await;

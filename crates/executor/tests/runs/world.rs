@@ -52,8 +52,7 @@ impl World {
         })
         .await
         .expect("the engine answers");
-        let mut settings = domain::environment::EnvironmentSettings::default();
-        settings.internet_access = false;
+        let settings = domain::environment::EnvironmentSettings { internet_access: false, ..Default::default() };
         let new = store::environments::NewEnvironment {
             name: "test".into(),
             settings,
@@ -112,6 +111,13 @@ impl World {
         Server { runtime: Some(runtime), soft, hard, working }
     }
 
+    /// Starts the container, so that a test need not wait for it later.
+    pub(crate) async fn warm_up(&self) {
+        let found = self.store().find_environment(&self.database.project, &self.environment).await.expect("reads");
+        let spec = self.sandboxes.spec_of(&found.expect("is there"));
+        self.sandboxes.open(&spec).await.expect("the container starts");
+    }
+
     /// Starts a run of the world's thread.
     pub(crate) async fn send(&self, content: &str) -> Started {
         self.send_with(content, RunOptions::default()).await
@@ -124,15 +130,13 @@ impl World {
 
     /// Waits for the end of a run.
     pub(crate) async fn outcome(&self, run: &RunId) -> Outcome {
-        let finished = self
-            .wait_for(|events| {
-                events.iter().find_map(|event| match &event.event {
-                    Event::RunFinished { outcome, .. } if event.run_id.as_ref() == Some(run) => Some(outcome.clone()),
-                    _ => None,
-                })
+        self.wait_for(|events| {
+            events.iter().find_map(|event| match &event.event {
+                Event::RunFinished { outcome, .. } if event.run_id.as_ref() == Some(run) => Some(outcome.clone()),
+                _ => None,
             })
-            .await;
-        finished
+        })
+        .await
     }
 
     /// Sends a message and waits for what comes out.

@@ -17,7 +17,7 @@ fn the_surface_is_frozen() {
         group: "run_1".into(),
         stdin: true,
     };
-    let requests = vec![
+    let requests = [
         Request::Ping,
         Request::Spawn(command.clone()),
         Request::ReadFile { path: "/a".into(), offset: 1, limit: 2 },
@@ -27,7 +27,7 @@ fn the_surface_is_frozen() {
         Request::StopBackground { task: "t".into() },
         Request::KillGroup { group: "run_1".into() },
     ];
-    let replies = vec![
+    let replies = [
         Reply::Pong(Pong { foreground: 1, background: 2, lingering: 3 }),
         Reply::Started { pid: 7 },
         Reply::Exited { exit: Exit::Code(0) },

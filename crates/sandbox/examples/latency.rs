@@ -31,10 +31,9 @@ async fn measure(sandboxes: &Sandboxes) -> Result<(), Box<dyn std::error::Error>
         Spec { environment: environment.clone(), image: None, network: Network::None, limits: None, env: vec![] };
     let cold = times(10, async || {
         sandboxes.open(&spec).await?;
-        let took = Instant::now();
+        let stopping = Instant::now();
         sandboxes.stop(&environment).await?;
-        // Stopping is not part of it.
-        Ok(took.elapsed())
+        Ok(stopping.elapsed())
     });
     print("open, cold", &cold.await?);
     let sandbox = sandboxes.open(&spec).await?;
@@ -49,6 +48,14 @@ async fn measure(sandboxes: &Sandboxes) -> Result<(), Box<dyn std::error::Error>
     print("write 4 KiB", &write.await?);
     print("true", &times(300, async || none(run(&sandbox, &["true"]).await).await).await?);
     print("bash -c true", &times(300, async || none(run(&sandbox, &["bash", "-c", "true"]).await).await).await?);
+    let apart = times(300, async || {
+        // As an agent's calls come: a model answers in between. The pause is not part of it.
+        let paused = Instant::now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let pause = paused.elapsed();
+        run(&sandbox, &["bash", "-c", "true"]).await.map(|()| pause)
+    });
+    print("bash -c true, now and then", &apart.await?);
     let host = times(300, async || {
         let status = tokio::process::Command::new("bash").args(["-c", "true"]).status().await;
         status.map(|_| Duration::ZERO).map_err(|_| Error::Gone)

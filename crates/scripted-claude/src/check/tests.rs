@@ -135,14 +135,14 @@ fn headers_are_needed() {
         super::headers(&headers).unwrap_err().status
     };
     assert_eq!((without("x-api-key"), without("anthropic-version")), (401, 400));
-    assert!(super::headers(&sent_headers("2023-06-01")).is_ok());
-    assert!(super::headers(&sent_headers("1999-01-01")).is_err());
+    assert!(headers(&sent_headers("2023-06-01")).is_ok());
+    assert!(headers(&sent_headers("1999-01-01")).is_err());
     let mut bearer = sent_headers("2026-10-21");
     bearer.remove("x-api-key");
     bearer.insert("authorization", "Bearer k".parse().unwrap());
-    assert!(super::headers(&bearer).is_ok());
+    assert!(headers(&bearer).is_ok());
     bearer.insert("authorization", "Basic k".parse().unwrap());
-    assert!(super::headers(&bearer).is_err());
+    assert!(headers(&bearer).is_err());
     let mut request = valid();
     request["temperature"] = json!(1);
     assert!(body(&request, &sent_headers("2023-06-01"), &Prefix::of(&request), true).is_ok(), "the old version has it");

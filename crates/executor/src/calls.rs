@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use crate::{
     computer::Computer,
     conversation::{self, USER},
-    drive::{Driver, to_tool_call},
+    drive::Driver,
     error::End,
+    reply::to_tool_call,
     tools::{Call, Outcome, ResultBlock, ToolError},
 };
 

@@ -3,19 +3,18 @@
 //! Starting a run and resuming it are this same code. What a crash may leave behind is visible in the transcript: calls
 //! without a result (answered as interrupted, never repeated), or a last reply without the run's end (finished now).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use claude::{Block, StopReason, ToolUse};
+use claude::{StopReason, ToolUse};
 use domain::{
     agent::Agent,
     environment::Environment,
-    event::{Event, Item, LogLevel, ToolCall, ToolResult},
+    event::Event,
     run::{Outcome, Run, Spent},
 };
-use serde_json::value::RawValue;
 use store::{
     Store,
-    leases::{Checkpoint, Claimed, Lease},
+    leases::{Claimed, Lease},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Options,
     computer::Computer,
-    conversation::{self, ASSISTANT, Loaded, SYSTEM, USER},
+    conversation::{self, ASSISTANT, Loaded, SYSTEM},
     error::End,
     prompt,
     stop::{Stop, StopSignal},
@@ -98,7 +97,7 @@ pub(crate) struct Driver<'a> {
     /// The newest event committed, as deltas name it.
     pub last_sequence: i64,
     /// The run's first entries, until they are committed with the first reply.
-    opening: Vec<(&'static str, String)>,
+    pub opening: Vec<(&'static str, String)>,
     /// Calls of the last reply that have no result yet.
     pub open: Vec<ToolUse>,
 }
@@ -273,194 +272,4 @@ impl Driver<'_> {
             format!("The run was stopped after {} model calls.", self.parts.options.max_turns),
         ))
     }
-
-    fn raised(&self, request: &claude::Request) -> u32 {
-        let most = self
-            .parts
-            .catalogue
-            .max_output(&request.model)
-            .map_or(request.max_tokens, |most| u32::try_from(most).unwrap_or(u32::MAX));
-        request.max_tokens.saturating_mul(2).min(most.max(request.max_tokens))
-    }
-
-    /// Commits a reply: what the model said, what people see of it, what it cost.
-    async fn commit_reply(
-        &mut self,
-        request: &claude::Request,
-        response: &claude::Response,
-        blocks: Vec<Block>,
-        asked_at: Instant,
-    ) -> Result<(), End> {
-        let mut transcript = std::mem::take(&mut self.opening);
-        if !response.content.get().starts_with("[]") {
-            transcript.push((ASSISTANT, response.content.get().to_owned()));
-        }
-        let turn = self.turn(request, response, asked_at);
-        self.spent += turn.spent;
-        let events = blocks.into_iter().filter_map(to_event).collect();
-        self.checkpoint(Checkpoint { transcript, events, turn: Some(turn), calls: 0 }).await
-    }
-
-    /// Ends a run whose model refused. The reply is dropped, as the API asks; what it cost is kept.
-    async fn refused(
-        &mut self,
-        request: &claude::Request,
-        response: &claude::Response,
-        asked_at: Instant,
-    ) -> Result<Outcome, End> {
-        let turn = self.turn(request, response, asked_at);
-        self.spent += turn.spent;
-        // The refused message stays out of the transcript, or every later message would be refused for it.
-        self.opening.clear();
-        self.checkpoint(Checkpoint { turn: Some(turn), ..Checkpoint::default() }).await?;
-        let why = response.refusal_explanation().unwrap_or_else(|| "it gave no reason".into());
-        Err(End::failed("refusal", format!("The model declined to answer: {why}.")))
-    }
-
-    fn turn(&self, request: &claude::Request, response: &claude::Response, asked_at: Instant) -> store::leases::Turn {
-        let usage = &response.usage;
-        let to_i64 = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-        let cost = self
-            .parts
-            .catalogue
-            .price(usage, &response.model)
-            .or_else(|| self.parts.catalogue.price(usage, &request.model));
-        if cost.is_none() {
-            tracing::warn!(model = request.model, "no price is known for this model; its cost counts as 0");
-        }
-        store::leases::Turn {
-            model: response.model.clone(),
-            request_id: response.request_id.clone(),
-            stop_reason: response.stop_reason.as_str().to_owned(),
-            spent: Spent {
-                input_tokens: to_i64(usage.input_tokens),
-                output_tokens: to_i64(usage.output_tokens),
-                cache_read_tokens: to_i64(usage.cache_read_input_tokens),
-                cache_write_tokens: to_i64(usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens),
-                cost: domain::MicroUsd(cost.unwrap_or(0)),
-            },
-            duration: asked_at.elapsed(),
-        }
-    }
-
-    /// Says something to the model that the user did not.
-    async fn nudge(&mut self, conversation: &mut claude::Conversation, text: &str) -> Result<(), End> {
-        let entry = conversation::text(&format!("<system-reminder>\n{text}\n</system-reminder>"));
-        conversation::push(conversation, USER, &entry)?;
-        self.checkpoint(Checkpoint { transcript: vec![(USER, entry)], ..Checkpoint::default() }).await
-    }
-
-    /// Answers calls that were not made, or of which nobody knows whether they were.
-    async fn answer_all(
-        &mut self,
-        calls: &[ToolUse],
-        text: &str,
-        conversation: Option<&mut claude::Conversation>,
-    ) -> Result<(), End> {
-        if calls.is_empty() {
-            return Ok(());
-        }
-        let transcript: Vec<_> = calls.iter().map(|call| (USER, conversation::answer(&call.id, text, true))).collect();
-        if let Some(conversation) = conversation {
-            for (role, entry) in &transcript {
-                conversation::push(conversation, role, entry)?;
-            }
-        }
-        let result = ToolResult { is_error: true, text: text.to_owned(), duration_ms: 0, detail: None };
-        let events = calls
-            .iter()
-            .map(|call| Event::ItemCompleted { item: Item::ToolCall(to_tool_call(call, Some(result.clone()))) })
-            .collect();
-        let calls = i32::try_from(calls.len()).unwrap_or(i32::MAX);
-        self.checkpoint(Checkpoint { transcript, events, turn: None, calls }).await
-    }
-
-    /// After a cancel: no process of the run is left, and no call without an answer, so that the thread can go on.
-    async fn wind_up(&mut self) -> Result<(), End> {
-        if let Some(sandbox) = self.parts.sandboxes.find(&self.run.environment_id).await {
-            match sandbox.kill_group(self.run.id.as_str()).await {
-                Ok(0) => {}
-                Ok(killed) => tracing::info!(killed, "killed the processes of the cancelled run"),
-                Err(err) => tracing::error!(error = &err as &dyn std::error::Error, "cannot kill the run's processes"),
-            }
-        }
-        self.keep_opening("The user stopped the run before you replied.").await?;
-        let calls = std::mem::take(&mut self.open);
-        self.answer_all(&calls, "The user stopped the run before this call had a result.", None).await
-    }
-
-    /// Commits the run's first entries where no reply did, so that the next run's model knows what was asked.
-    async fn keep_opening(&mut self, note: &str) -> Result<(), End> {
-        if self.opening.is_empty() {
-            return Ok(());
-        }
-        let mut transcript = std::mem::take(&mut self.opening);
-        transcript.push((USER, conversation::text(&format!("<system-reminder>\n{note}\n</system-reminder>"))));
-        self.checkpoint(Checkpoint { transcript, ..Checkpoint::default() }).await
-    }
-
-    /// Appends an event.
-    pub(crate) async fn record(&mut self, event: Event) -> Result<(), End> {
-        self.checkpoint(Checkpoint { events: vec![event], ..Checkpoint::default() }).await
-    }
-
-    /// Appends a line for people.
-    pub(crate) async fn log(&mut self, level: LogLevel, topic: &str, message: String) -> Result<(), End> {
-        self.record(Event::Log { level, topic: topic.to_owned(), message }).await
-    }
-
-    /// Commits progress. While the database is away it is tried again, as long as the lease may still be ours.
-    pub(crate) async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<(), End> {
-        let began_at = Instant::now();
-        loop {
-            match self.parts.store.checkpoint(self.lease, &checkpoint).await {
-                Ok(sequence) => {
-                    self.last_sequence = sequence;
-                    return Ok(());
-                }
-                Err(err) if err.is_unavailable() && began_at.elapsed() < self.parts.options.lease => {
-                    tracing::warn!(error = &err as &dyn std::error::Error, "cannot commit, trying again");
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-                Err(err) => return Err(err.into()),
-            }
-        }
-    }
-
-    async fn finish(&mut self, outcome: &Outcome) -> Result<(), End> {
-        let began_at = Instant::now();
-        loop {
-            match self.parts.store.finish_run(self.lease, outcome, self.spent).await {
-                Ok(()) => return Ok(()),
-                Err(err) if err.is_unavailable() && began_at.elapsed() < self.parts.options.lease => {
-                    tracing::warn!(error = &err as &dyn std::error::Error, "cannot finish the run, trying again");
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-                Err(err) => return Err(err.into()),
-            }
-        }
-    }
-}
-
-/// Makes what people see of a block of a reply.
-fn to_event(block: Block) -> Option<Event> {
-    match block {
-        Block::Text { text } => Some(Event::ItemCompleted { item: Item::Text { text } }),
-        Block::Thinking { text } if text.is_empty() => None,
-        Block::Thinking { text } => Some(Event::ItemCompleted { item: Item::Reasoning { text } }),
-        Block::ToolUse(call) => Some(Event::ItemStarted { item: Item::ToolCall(to_tool_call(&call, None)) }),
-        // Tools that the back end runs itself come with the skills that use them.
-        Block::ServerToolUse { .. } | Block::ServerToolResult { .. } | Block::Other { .. } => None,
-    }
-}
-
-/// Makes the item of a call, for people.
-pub(crate) fn to_tool_call(call: &ToolUse, result: Option<ToolResult>) -> ToolCall {
-    let input = match &call.input {
-        Ok(input) => input.clone(),
-        // What the model wrote is no JSON: show it as a string.
-        Err(text) => serde_json::value::to_raw_value(text)
-            .unwrap_or_else(|_| RawValue::from_string("null".into()).expect("null is JSON")),
-    };
-    ToolCall { id: call.id.clone(), name: call.name.clone(), input, result }
 }

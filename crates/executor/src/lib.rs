@@ -1,7 +1,7 @@
 //! Runs, from claim to end: what the model is asked, which tools it calls, what of it is written down.
 //!
-//! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `calls` the tools of one reply,
-//! `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. Nothing here knows HTTP or SQL:
+//! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `calls` the tools of
+//! one reply, `progress` every commit, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
 mod ask;
@@ -11,7 +11,9 @@ mod conversation;
 mod drive;
 mod error;
 mod options;
+mod progress;
 mod prompt;
+mod reply;
 mod stop;
 pub mod tools;
 mod worker;

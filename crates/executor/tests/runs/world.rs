@@ -25,6 +25,7 @@ pub(crate) struct World {
     pub sandboxes: Sandboxes,
     pub environment: EnvironmentId,
     pub thread: ThreadId,
+    installation: String,
 }
 
 /// A process with an executor, as far as a test needs one: a runtime that can be killed.
@@ -46,7 +47,7 @@ impl World {
         let sandboxes = Sandboxes::connect(sandbox::Options {
             data_dir: database.directory().join("data"),
             image: std::env::var("ATELIER_TEST_IMAGE").unwrap_or_else(|_| "atelier-workspace:latest".into()),
-            installation,
+            installation: installation.clone(),
             guestd: guestd(),
             ..sandbox::Options::default()
         })
@@ -69,7 +70,7 @@ impl World {
             metadata: None,
         };
         let thread = database.store.create_thread(&database.project, new).await.expect("a thread").id;
-        Self { database, claude, sandboxes, environment, thread }
+        Self { database, claude, sandboxes, environment, thread, installation }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -190,6 +191,18 @@ impl World {
         assert!(!self.store().has_active_run(&self.thread).await.expect("reads"), "no run is left");
         self.sandboxes.remove(&self.environment).await.expect("the container goes");
         self.sandboxes.stop_all().await.expect("everything goes");
+    }
+}
+
+impl Drop for World {
+    /// A test that failed leaves no container either.
+    fn drop(&mut self) {
+        let label = format!("label=atelier.installation={}", self.installation);
+        let listed = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &label]).output();
+        let listed = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
+        for container in listed.split_whitespace() {
+            let _ = std::process::Command::new("docker").args(["rm", "-f", container]).output();
+        }
     }
 }
 

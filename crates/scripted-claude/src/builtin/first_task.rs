@@ -49,7 +49,15 @@ fn flask(asked: &Asked, workspace: &str) -> Reply {
                 "One file is enough: two routes and a free port. Then start it in the background and curl it.",
             ));
     }
+    let last_tool = asked.calls.last().map(|call| call.name.as_str());
     if !has("flask-ready") {
+        if failed && last_tool == Some("Write") && asked.calls.len() == 1 {
+            return Reply::tool("Read", json!({ "file_path": format!("{workspace}/app.py") }))
+                .after(Block::text("There may be an app.py already. I look at it before I replace it."));
+        }
+        if !failed && last_tool == Some("Read") {
+            return Reply::tool("Write", write(FLASK_APP));
+        }
         if failed {
             return Reply::text(format!("I could not write the file:\n\n```\n{}\n```", last.trim()));
         }

@@ -196,7 +196,8 @@ impl Drop for World {
         engine::remove_all(&self.installation);
         if std::thread::panicking() {
             let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
+            // Statements of a log that tells everything are longer than they are of use.
+            let lines: Vec<String> = log.lines().map(|line| line.chars().take(400).collect()).collect();
             eprintln!("the server's log ends with:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
     }

@@ -1,0 +1,75 @@
+"""Health, version and metrics; keys; and that what is not served is told as an error that the SDK can read."""
+
+import httpx
+import pytest
+from computer_agents import ApiClientError, ComputerAgentsClient
+
+
+def test_health_and_readiness_need_no_key(client, installation):
+    health = client.health()
+    assert health["status"] == "healthy" and isinstance(health["uptime"], int) and health["timestamp"]
+    assert isinstance(health["checks"], dict)
+    assert isinstance(client.ready(), dict)
+    for path in ("/health", "/v1/health", "/ready", "/version", "/metrics", "/openapi.json"):
+        assert httpx.get(installation.url + path).status_code == 200, path
+
+
+def test_metrics_are_json_unless_text_is_asked_for(client, http):
+    metrics = client.metrics()
+    for name in ("totalExecutions", "successfulExecutions", "failedExecutions", "averageDuration", "totalTokensUsed", "totalCost"):
+        assert isinstance(metrics[name], (int, float)), name
+    text = http.get("/metrics", headers={"Accept": "text/plain"})
+    assert text.headers["content-type"].startswith("text/plain") and "# TYPE" in text.text
+
+
+def test_the_version_has_the_fields_of_the_platform(client):
+    version = client.system.version()
+    assert {"build_version", "build_timestamp", "git_commit", "skills_hash", "skills_version", "node_version"} <= set(version)
+    assert version["build_version"]
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_any_form_of_the_base_url_works(installation, suffix):
+    with ComputerAgentsClient(api_key=installation.key, base_url=installation.url + suffix) as client:
+        assert client.health()["status"] == "healthy"
+        assert isinstance(client.agents.list(), list)
+
+
+def test_a_wrong_key_is_401(installation):
+    for key in ("tb_wrong", "x", "tb_" + "0" * 64):
+        with ComputerAgentsClient(api_key=key, base_url=installation.url) as client, pytest.raises(ApiClientError) as refused:
+            client.agents.list()
+        assert refused.value.status == 401 and refused.value.message
+    assert httpx.get(installation.url + "/agents").status_code == 401
+    headers = {"X-API-Key": installation.key}
+    assert httpx.get(installation.url + "/agents", headers=headers).status_code == 200
+
+
+def test_an_organization_that_the_key_does_not_open_is_403(client):
+    with pytest.raises(ApiClientError) as refused:
+        client.with_organization("org_1").agents.list()
+    assert refused.value.status == 403 and "organization" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.schedules.list(),
+        lambda client: client.skills.list(),
+        lambda client: client.projects.list(),
+        lambda client: client.threads.search("x"),
+        lambda client: client.threads.get_logs("thread_x"),
+        lambda client: client.quick_setup(),  # asks for `/projects`
+        lambda client: client.environments.list_secrets("env_x"),
+        lambda client: client.git.diff("env_x"),
+        lambda client: client.environments.list_available_runtimes(),
+        lambda client: client.budget.get_status(),
+    ],
+)
+def test_what_is_not_served_yet_is_told_with_a_sentence(client, call):
+    with pytest.raises(ApiClientError) as missing:
+        call(client)
+    # Where a thread's id could stand, the path is known and the method is not.
+    assert missing.value.status in (404, 405)
+    assert "/v1/" in missing.value.message
+

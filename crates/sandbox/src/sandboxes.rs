@@ -229,12 +229,19 @@ impl Inner {
         let body = container::body(&self.options, spec, self.limits(spec), &directories, &network, &hash);
         let name = container::name(&self.options.installation, &spec.environment);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let id = match self.engine.create_container(Some(options), body).await {
-            Ok(created) => created.id,
-            Err(EngineError::DockerResponseServerError { message, .. }) => {
-                return Err(self.start_failed(spec, &message, String::new()));
+        let deadline = Instant::now() + self.options.start_deadline;
+        let id = loop {
+            match self.engine.create_container(Some(options.clone()), body.clone()).await {
+                Ok(created) => break created.id,
+                // A container that somebody else is removing keeps its name until it is gone.
+                Err(EngineError::DockerResponseServerError { status_code: 409, .. }) if Instant::now() < deadline => {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Err(EngineError::DockerResponseServerError { message, .. }) => {
+                    return Err(self.start_failed(spec, &message, String::new()));
+                }
+                Err(err) => return Err(Error::NoEngine(err)),
             }
-            Err(err) => return Err(Error::NoEngine(err)),
         };
         let started = self.start(spec, &id, &directories, slot).await;
         if started.is_err() {

@@ -150,7 +150,7 @@ impl ScriptedClaude {
         self.app.recorder.all()
     }
 
-    /// When each accepted request came and its reply left, in the order in which they were answered.
+    /// When each accepted request came and its reply left, oldest first.
     pub fn timings(&self) -> Vec<Timing> {
         self.app.timings.all()
     }
@@ -258,6 +258,7 @@ async fn messages(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -
     let script = app.script.read().expect("nothing panics while holding the lock").clone();
     let reply = script.answer(&asked);
     app.recorder.add(&headers, &body, Some(&asked), reply.fault.status.unwrap_or(200));
+    let timing = app.options.keeps_timings.then(|| app.timings.note(&asked, headers_at, body_at));
 
     let fault = &reply.fault;
     let gate = fault.hold.as_deref().filter(|_| fault.hold_after.is_none());
@@ -268,8 +269,8 @@ async fn messages(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -
         tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
     }
     let mut response = answer(&app, &asked, &prompt, &reply);
-    if app.options.keeps_timings {
-        response = response.map(|body| app.timings.watch(&asked, headers_at, body_at, body));
+    if let Some(at) = timing {
+        response = response.map(|body| app.timings.watch(at, body));
     }
     for (name, value) in &reply.fault.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {

@@ -33,16 +33,18 @@ impl Timings {
         self.0.lock().expect("nothing panics while holding the lock").clone()
     }
 
-    /// Notes a request, and the pieces of its reply as `body` is sent.
-    pub(crate) fn watch(&self, asked: &Asked, headers_at: Instant, body_at: Instant, body: Body) -> Body {
+    /// Notes a request and gives its place.
+    pub(crate) fn note(&self, asked: &Asked, headers_at: Instant, body_at: Instant) -> usize {
         let timing =
             Timing { user_text: asked.user_text.clone(), round: asked.round, headers_at, body_at, sent_at: Vec::new() };
+        let mut all = self.0.lock().expect("nothing panics while holding the lock");
+        all.push(timing);
+        all.len() - 1
+    }
+
+    /// Notes the pieces of the reply to the request at this place as `body` is sent.
+    pub(crate) fn watch(&self, at: usize, body: Body) -> Body {
         let timings = self.0.clone();
-        let at = {
-            let mut all = timings.lock().expect("nothing panics while holding the lock");
-            all.push(timing);
-            all.len() - 1
-        };
         Body::from_stream(body.into_data_stream().inspect(move |_| {
             timings.lock().expect("nothing panics while holding the lock")[at].sent_at.push(Instant::now());
         }))

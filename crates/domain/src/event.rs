@@ -3,12 +3,14 @@
 //! Events are stored as JSON of these types; the names clients see are given by `api`. Fields may be added (with a
 //! default) and kinds may be added, never renamed: old logs must stay readable.
 
+use std::str::FromStr;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    EnvironmentId, RunId, ThreadId,
+    EnvironmentId, RunId, SteeringId, ThreadId,
     run::{Outcome, Spent},
 };
 
@@ -20,6 +22,14 @@ pub enum Event {
     ThreadCreated { environment_id: EnvironmentId },
     /// A run was accepted.
     RunQueued,
+    /// The run is stopped for a while; nobody works on it until somebody says so.
+    RunPaused,
+    /// A note for the run came in; the model has not read it yet.
+    SteeringReceived { steering: Steering },
+    /// The model reads the note with its next turn.
+    SteeringDelivered { steering: Steering },
+    /// The model was changed for the rest of the run.
+    ModelChanged { from: String, to: String, reason: String },
     /// A worker began the run.
     RunStarted,
     /// A worker took the run over after the one before it was lost.
@@ -32,6 +42,15 @@ pub enum Event {
     ItemCompleted { item: Item },
     /// A line for people: waiting for the model, a retry, a warning.
     Log { level: LogLevel, topic: String, message: String },
+    /// What the model reads of the conversation so far was replaced by a summary, or by nothing. What was said stays in
+    /// the log, the messages and the transcript.
+    Compacted {
+        trigger: Trigger,
+        /// How full the window was.
+        pre_tokens: i64,
+        /// How full it is now, as an estimate: the next reply tells it exactly.
+        post_tokens: i64,
+    },
     /// The run is over; nothing of it follows.
     RunFinished { outcome: Outcome, spent: Spent },
 }
@@ -43,6 +62,59 @@ pub enum LogLevel {
     Warning,
     Error,
     Success,
+}
+
+/// Who wanted a conversation compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// The window was nearly full, or the model said that it was.
+    Auto,
+    /// Somebody asked for it.
+    Manual,
+}
+
+/// A note to a run under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steering {
+    pub id: SteeringId,
+    pub mode: SteeringMode,
+    pub content: String,
+}
+
+/// How much a note wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SteeringMode {
+    /// To be known. It keeps no run going: what the run has not read, the next one does.
+    Fyi,
+    /// To be followed, from the next turn on. A run that was about to end goes on for it.
+    Checkpoint,
+}
+
+impl SteeringMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fyi => "fyi",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+/// A word that names no mode of a note.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown mode {0:?}")]
+pub struct UnknownSteeringMode(pub String);
+
+impl FromStr for SteeringMode {
+    type Err = UnknownSteeringMode;
+
+    fn from_str(mode: &str) -> Result<Self, UnknownSteeringMode> {
+        [Self::Fyi, Self::Checkpoint]
+            .into_iter()
+            .find(|known| known.as_str() == mode)
+            .ok_or_else(|| UnknownSteeringMode(mode.to_owned()))
+    }
 }
 
 /// A piece of a run's work.

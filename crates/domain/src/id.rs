@@ -84,6 +84,10 @@ ids! {
     MessageId = "msg";
     /// A run: one execution caused by one message.
     RunId = "run";
+    /// A note to a run under way.
+    SteeringId = "steer";
+    /// A side question about a thread.
+    QuestionId = "btw";
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ pub mod agent;
 pub mod environment;
 pub mod event;
 pub mod id;
+pub mod limits;
 pub mod message;
 pub mod money;
 pub mod path;
 pub mod run;
 pub mod thread;
 
-pub use id::{AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, ProjectId, RunId, ThreadId};
+pub use id::{AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, ProjectId, QuestionId, RunId, SteeringId, ThreadId};
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

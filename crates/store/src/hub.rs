@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use domain::{RunId, ThreadId, event::Delta};
+use domain::{QuestionId, RunId, ThreadId, event::Delta};
 use tokio::sync::{Notify, broadcast, watch};
 
 /// Deltas kept for a reader that is behind. What falls out is repeated by the finished item.
@@ -18,6 +18,15 @@ pub struct Hub {
     threads: DashMap<ThreadId, Arc<Channel>>,
     work: Notify,
     cancels: DashMap<RunId, Arc<Notify>>,
+    questions: Notify,
+    answers: DashMap<QuestionId, broadcast::Sender<Piece>>,
+}
+
+/// A piece of an answer on its way, or that the answer can be read now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    Text(String),
+    End,
 }
 
 struct Channel {
@@ -88,6 +97,65 @@ impl Hub {
     pub fn cancels(self: &Arc<Self>, run: &RunId) -> CancelHints {
         let notify = self.cancels.entry(run.clone()).or_default().clone();
         CancelHints { hub: self.clone(), run: run.clone(), notify }
+    }
+}
+
+/// Side questions: who may answer one, and who waits for an answer.
+impl Hub {
+    /// Wakes those who claim side questions.
+    pub(crate) fn hint_questions(&self) {
+        self.questions.notify_one();
+    }
+
+    /// Waits until a side question may be there to claim. One hint sent before the call counts.
+    pub async fn questions(&self) {
+        self.questions.notified().await;
+    }
+
+    pub(crate) fn send_answer(&self, question: &QuestionId, text: String) {
+        if let Some(answer) = self.answers.get(question) {
+            let _ = answer.send(Piece::Text(text));
+        }
+    }
+
+    pub(crate) fn end_answer(&self, question: &QuestionId) {
+        if let Some(answer) = self.answers.get(question) {
+            let _ = answer.send(Piece::End);
+        }
+    }
+
+    pub(crate) fn answers(self: &Arc<Self>, question: &QuestionId) -> Answers {
+        let entry = self.answers.entry(question.clone()).or_insert_with(|| broadcast::Sender::new(DELTA_BACKLOG));
+        let pieces = entry.subscribe();
+        drop(entry);
+        Answers { pieces, hub: self.clone(), question: question.clone() }
+    }
+}
+
+/// The pieces of an answer, for one who waits for it.
+pub struct Answers {
+    pieces: broadcast::Receiver<Piece>,
+    hub: Arc<Hub>,
+    question: QuestionId,
+}
+
+impl Answers {
+    /// Waits for the next piece. Pieces may be lost, the end too: whoever waits looks at the row now and then.
+    pub async fn next(&mut self) -> Piece {
+        loop {
+            match self.pieces.recv().await {
+                Ok(piece) => return piece,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Piece::End,
+            }
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        // This receiver still counts.
+        self.hub.answers.remove_if(&self.question, |_, answer| answer.receiver_count() <= 1);
     }
 }
 

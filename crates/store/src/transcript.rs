@@ -9,17 +9,24 @@ use crate::{Result, Store, row::ReadColumn};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub run_id: RunId,
-    /// `user` or `assistant`.
+    /// `user` or `assistant`, `system` for instructions, `compaction` or `clear` for what replaces everything before it.
     pub role: String,
+    /// Of a `compaction` or `clear` no array but an object.
     pub blocks: String,
 }
 
 impl Store {
-    /// Gives the whole transcript of a thread, in order.
+    /// Gives what the model reads of a thread's transcript, in order: all instructions, and everything from the newest
+    /// entry on that replaces what is before it.
     pub async fn load_transcript(&self, thread: &ThreadId) -> Result<Vec<Entry>> {
         let rows = sqlx::query(
             "-- load_transcript
-             select run_id, role, blocks from transcript where thread_id = $1 order by position",
+             select run_id, role, blocks
+             from transcript
+             where thread_id = $1
+               and (role = 'system' or position >= coalesce(
+                   (select max(position) from transcript where thread_id = $1 and role in ('compaction', 'clear')), 0))
+             order by position",
         )
         .bind(thread.as_str())
         .fetch_all(&self.pool)

@@ -9,7 +9,7 @@ use system_tests::{World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_told_to_stop_leaves_no_postgres_and_its_run_goes_on_at_the_next_start() {
-    let mut world = World::start().await;
+    let mut world = World::with(&[("RUNS__DRAIN", "1s")]).await;
     let environment = world.environment(false).await;
     let thread = world.thread(&environment).await;
     let call = Reply::tool("Bash", json!({ "command": "touch begun; sleep 60; touch ended" }));

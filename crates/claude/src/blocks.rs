@@ -76,6 +76,18 @@ pub fn look_into(blocks: &str) -> Result<Contents, serde_json::Error> {
     Ok(contents)
 }
 
+/// Gives an entry's text blocks, one by one.
+pub fn texts(blocks: &str) -> Result<Vec<String>, serde_json::Error> {
+    let mut texts = Vec::new();
+    for block in serde_json::from_str::<Vec<&RawValue>>(blocks)? {
+        let kind: Kind = serde_json::from_str(block.get())?;
+        if kind.r#type == "text" {
+            texts.push(serde_json::from_str::<Text>(block.get())?.text);
+        }
+    }
+    Ok(texts)
+}
+
 #[derive(Deserialize)]
 struct Kind {
     r#type: String,

@@ -247,12 +247,19 @@ fn classify(status: u16, body: &[u8], request_id: Option<String>, should_retry: 
     let is_spend_limit = code.as_deref().is_some_and(error::is_spend_limit);
     match status {
         413 => Error::PromptTooLong { message, request_id },
-        400 if is_too_long(&message) => Error::PromptTooLong { message, request_id },
+        400 if is_too_long(&message) || code.as_deref().is_some_and(is_too_large) => {
+            Error::PromptTooLong { message, request_id }
+        }
         429 | 529 if !is_spend_limit && should_retry != Some(false) => {
             Error::Overloaded { status: Some(status), kind, message, request_id, after_output: false }
         }
         _ => Error::Status { status, kind, code, message, request_id, should_retry },
     }
+}
+
+/// Codes for what a conversation holds too much of, which a summary of it does not.
+fn is_too_large(code: &str) -> bool {
+    matches!(code, "image_dimensions_too_large" | "request_body_too_large_after_decoding")
 }
 
 /// The API has no code of its own for this; other back ends word it differently.

@@ -10,6 +10,7 @@ pub mod blocks;
 mod catalogue;
 mod client;
 mod conversation;
+pub mod digest;
 mod error;
 mod fold;
 mod models;

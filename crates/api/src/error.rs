@@ -172,7 +172,7 @@ impl From<store::Error> for Error {
             E::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, err.to_string()),
             E::Busy => Self::new(StatusCode::CONFLICT, "The thread is busy with another run").with_code("thread_busy"),
             E::Conflict(message) => Self::new(StatusCode::CONFLICT, message).with_code("conflict"),
-            E::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, err.to_string()).with_code("key_reused"),
+            E::KeyReused => Self::new(StatusCode::CONFLICT, err.to_string()).with_code("key_reused"),
             E::State(message) => Self::bad_request(message),
             E::Unavailable(_) => Self::unavailable("The database is not reachable right now; try again", err),
             E::LeaseLost | E::Database(_) | E::Unreadable { .. } | E::Setup(_) => Self::internal(err),

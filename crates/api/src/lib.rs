@@ -15,6 +15,7 @@ mod environments;
 mod error;
 mod events;
 mod files;
+mod idempotency;
 mod json;
 mod limits;
 mod list;

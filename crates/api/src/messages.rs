@@ -97,8 +97,8 @@ async fn list_messages(
     responses(
         (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
         (status = 202, description = "With `stream: false`: the run that was started", body = StartedRun),
-        (status = 409, description = "A run of the thread is under way", body = ErrorBody),
-        (status = 422, description = "The Idempotency-Key came with another request", body = ErrorBody),
+        (status = 409, description = "A run of the thread is under way, or the Idempotency-Key came with another request",
+            body = ErrorBody),
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
     ))]
 async fn send_message(

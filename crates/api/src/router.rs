@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, agents, auth, cors, environments, events, files, limits::Limits, messages, models, openapi::document,
-    runs, system, threads, trace,
+    Api, Error, agents, auth, cors, environments, events, files, idempotency, limits::Limits, messages, models,
+    openapi::document, runs, system, threads, trace,
 };
 
 /// The routes that need no key.
@@ -44,7 +44,9 @@ pub fn router(api: Api) -> Router {
     let authenticate = from_fn_with_state((api.clone(), limits), auth::authenticate);
     let open: Router<Api> = open_routes().into();
     // A route layer runs only where a route matches: what is not served is 404 or 405 with and without a key.
-    let keyed: Router<Api> = Router::from(keyed_routes()).route_layer(authenticate);
+    let keyed: Router<Api> = Router::from(keyed_routes())
+        .route_layer(from_fn_with_state(api.clone(), idempotency::layer))
+        .route_layer(authenticate);
     let routes = open.merge(keyed).method_not_allowed_fallback(method_not_allowed);
     Router::new()
         .nest("/v1", routes.clone())

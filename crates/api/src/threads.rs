@@ -92,7 +92,7 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
         (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
         (status = 201, description = "The thread", body = CreatedThread),
         (status = 404, description = "The environment or the agent is not there", body = ErrorBody),
-        (status = 422, description = "The Idempotency-Key came with another request", body = ErrorBody),
+        (status = 409, description = "The Idempotency-Key came with another request", body = ErrorBody),
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
     ))]
 async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequest) -> Result<Response> {

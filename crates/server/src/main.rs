@@ -18,6 +18,7 @@ mod models;
 mod reconcile;
 mod run;
 mod serve;
+mod sweep;
 mod wiring;
 
 fn main() -> std::process::ExitCode {

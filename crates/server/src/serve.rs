@@ -28,7 +28,7 @@ use crate::{
     database::Database,
     http, keys,
     lifecycle::Lifecycle,
-    log, models, reconcile, wiring,
+    log, models, reconcile, sweep, wiring,
 };
 
 /// How often old samples are folded away; without it histograms of an idle server grow with the scrapes.
@@ -159,6 +159,7 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     );
     lifecycle.spawn_vital("executor", executor.run(soft.clone(), hard.clone()));
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
+    tracker.spawn(sweep::run(api.store.clone(), soft.clone()));
     let asking = models::ask(claude, catalogue, api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
     let header_timeout = api.settings.header_timeout;

@@ -18,6 +18,7 @@ pub mod messages;
 pub mod metrics;
 pub mod postgres;
 pub mod projects;
+pub mod responses;
 pub mod runs;
 pub mod seal;
 pub mod tail;

@@ -14,6 +14,7 @@ use crate::{
     events::to_text,
     leases,
     messages::{NewMessage, Order, preview},
+    responses,
     row::{ReadColumn, to_json},
     threads::{self, NewThread},
 };
@@ -338,7 +339,7 @@ async fn find_repeated(
     .bind(&idempotency.key)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = row else { return responses::check_unused(tx, project, &idempotency.key).await.map(|()| None) };
     if row.try_get::<&[u8], _>("request_hash")? != idempotency.request_hash {
         return Err(Error::KeyReused);
     }

@@ -5,5 +5,6 @@ mod app;
 mod edges;
 mod environments;
 mod files;
+mod idempotency;
 mod system;
 mod threads;

@@ -25,10 +25,10 @@ async fn a_repeated_message_joins_the_same_run() {
     assert_eq!(app.get(&format!("/threads/{thread}/runs")).await.ok()["total_count"], 1);
 
     let other = app.open(Method::POST, &path, &headers, json!({"content": "Something else"})).await;
-    assert_eq!(other.status, 422);
+    assert_eq!(other.status, 409);
     let elsewhere = format!("/threads/{}/messages", app.thread().await);
     let other = app.open(Method::POST, &elsewhere, &headers, body).await;
-    assert_eq!(other.status, 422);
+    assert_eq!(other.status, 409);
     let blank = app.open(Method::POST, &path, &[("idempotency-key", " ")], json!({"content": "Hello"})).await;
     assert_eq!(blank.status, 200, "a blank key is none");
 }
@@ -64,6 +64,6 @@ async fn a_repeated_creation_makes_one_thread() {
         assert_eq!(threads.len(), 1);
         assert_eq!(app.get("/threads").await.ok()["total_count"], before + 1);
         let other = app.open(Method::POST, "/threads", &headers, json!({"title": "Other"})).await;
-        assert_eq!(other.status, 422);
+        assert_eq!(other.status, 409);
     }
 }

@@ -1,0 +1,32 @@
+//! Forgets what has had its time: idempotency keys after a day.
+
+use std::time::Duration;
+
+use store::Store;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Rows removed by one statement: few enough that nobody waits for their locks.
+const BATCH: i64 = 1000;
+
+/// Sweeps until the token is cancelled, the first time at once. Servers may sweep side by side.
+pub(crate) async fn run(store: Store, stop: CancellationToken) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match stop.run_until_cancelled(once(&store)).await {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(err)) => {
+                tracing::warn!(error = &err as &dyn std::error::Error, "cannot sweep, trying again later")
+            }
+        }
+    }
+}
+
+async fn once(store: &Store) -> store::Result<()> {
+    while store.sweep_requests(BATCH).await? > 0 {}
+    Ok(())
+}

@@ -134,7 +134,7 @@ async fn killed_once(world: &mut World, environment: &str, number: usize) -> Rou
     Round { lost, doubled: lines.len() - distinct.len(), resumed_after }
 }
 
-/// `ATELIER_TEST_KILLS` sets how many times.
+/// `ATELIER_TEST_KILLS` sets how many times; for many, use `cargo test`, which sets no limit of time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_at_random_moments_loses_and_repeats_nothing() {
     let kills = std::env::var("ATELIER_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(15);

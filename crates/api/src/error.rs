@@ -137,7 +137,8 @@ impl StdError for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         // Here and nowhere else: whoever turns an error into a response gives up on it.
-        if self.0.status.is_server_error() {
+        // What is not served yet is no failure of ours: the answer says all there is to say.
+        if self.0.status.is_server_error() && self.0.status != StatusCode::NOT_IMPLEMENTED {
             let mut chain = String::new();
             let mut source = self.source();
             while let Some(err) = source {

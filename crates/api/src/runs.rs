@@ -45,9 +45,12 @@ pub(crate) struct RunView {
     kind: &'static str,
     /// Always `message`.
     run_kind: &'static str,
-    /// `queued`, `running`, `completed`, `failed` or `cancelled`.
+    /// `queued`, `running`, `paused`, `completed`, `failed` or `cancelled`.
     #[schema(example = "completed")]
     status: &'static str,
+    /// Why it ended: `completed`, `cancelled`, `interrupted`, a limit (`budget`, `max_turns`, `max_tokens`, `timeout`) or
+    /// the code of a failure.
+    stop_reason: Option<String>,
     parent_run_id: Option<String>,
     /// The message that caused it.
     source_message_id: Option<String>,
@@ -94,7 +97,7 @@ impl From<Run> for RunView {
             Some(Outcome::Failed { code, message }) => {
                 (Some(message.clone()), Some(serde_json::json!({"code": code, "message": message})))
             }
-            Some(Outcome::Cancelled) | None => (None, None),
+            Some(Outcome::Cancelled | Outcome::Interrupted) | None => (None, None),
         };
         let duration = run.started_at.zip(run.completed_at).map(|(start, end)| (end - start).as_seconds_f64());
         Self {
@@ -105,7 +108,8 @@ impl From<Run> for RunView {
             sequence: run.first_sequence,
             kind: KIND,
             run_kind: KIND,
-            status: run.status.as_str(),
+            status: status_word(run.status),
+            stop_reason: run.outcome.as_ref().map(|outcome| outcome.reason().to_owned()),
             parent_run_id: None,
             source_message_id: run.message_id.map(Into::into),
             title: None,
@@ -128,12 +132,17 @@ impl From<Run> for RunView {
             error,
             queued_at: run.queued_at.into(),
             started_at: run.started_at.map(Into::into),
-            parked_at: None,
+            parked_at: run.parked_at.map(Into::into),
             completed_at: run.completed_at.map(Into::into),
             created_at: run.queued_at.into(),
             updated_at: run.completed_at.or(run.started_at).unwrap_or(run.queued_at).into(),
         }
     }
+}
+
+/// Gives the word for a run's status. Whether a run waits for a worker or for its thread makes no difference to clients.
+fn status_word(status: RunStatus) -> &'static str {
+    if status == RunStatus::Held { RunStatus::Queued.as_str() } else { status.as_str() }
 }
 
 /// A part of a thread's runs. `runs` and `data` are the same.

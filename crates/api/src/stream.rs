@@ -198,9 +198,12 @@ impl RunClock {
     pub(crate) async fn started_at(&mut self, recorded: &Recorded) -> store::Result<Option<DateTime<Utc>>> {
         let Some(run) = &recorded.run_id else { return Ok(None) };
         match &recorded.event {
-            Event::Log { .. } | Event::RunResumed { .. } => {}
+            Event::Log { .. } | Event::RunResumed { .. } | Event::Compacted { .. } | Event::ModelChanged { .. } => {}
             Event::ThreadCreated { .. }
             | Event::RunQueued
+            | Event::RunPaused
+            | Event::SteeringReceived { .. }
+            | Event::SteeringDelivered { .. }
             | Event::RunStarted
             | Event::ComputerStarting
             | Event::ItemStarted { .. }

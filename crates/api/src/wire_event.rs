@@ -15,7 +15,7 @@ mod render;
 
 pub(crate) use frame::{comment, write_frame};
 pub(crate) use item::ItemView;
-pub(crate) use render::{render, render_delta};
+pub(crate) use render::{render, render_answer, render_delta};
 
 /// The `data:` object of an event in a stream.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,6 +55,15 @@ pub(crate) enum Kind {
     /// A worker began the run.
     #[serde(rename = "response.started")]
     ResponseStarted { response: ResponseView },
+    /// The run stands still until somebody resumes it.
+    #[serde(rename = "run.paused")]
+    RunPaused {},
+    /// A note for the run came in; the model has not read it yet.
+    #[serde(rename = "steering.received")]
+    SteeringReceived { steering: SteeringView },
+    /// The model reads the note with its next turn.
+    #[serde(rename = "steering.delivered")]
+    SteeringDelivered { steering: SteeringView },
     /// The computer is being started.
     #[serde(rename = "computer.starting")]
     ComputerStarting {},
@@ -67,6 +76,9 @@ pub(crate) enum Kind {
     /// A line for people.
     #[serde(rename = "log")]
     Log { log: LogView },
+    /// What the model reads of the conversation so far was replaced by a summary.
+    #[serde(rename = "context.compacted")]
+    ContextCompacted { context: CompactedView },
     /// A piece of text on its way; the finished item repeats it.
     #[serde(rename = "response.content_part.delta")]
     TextDelta { delta: DeltaView },
@@ -94,6 +106,13 @@ pub(crate) enum Kind {
     StreamCompleted { run: RunSummary },
 }
 
+impl WireEvent {
+    /// An event that is no part of a thread's log.
+    pub(crate) fn of(kind: Kind) -> Self {
+        Self { kind, sequence: None, origin: None }
+    }
+}
+
 impl Kind {
     /// Gives the event's name: its `type`.
     pub(crate) fn name(&self) -> &'static str {
@@ -101,10 +120,14 @@ impl Kind {
             Self::ThreadCreated { .. } => "thread.created",
             Self::ResponseCreated { .. } => "response.created",
             Self::ResponseStarted { .. } => "response.started",
+            Self::RunPaused {} => "run.paused",
+            Self::SteeringReceived { .. } => "steering.received",
+            Self::SteeringDelivered { .. } => "steering.delivered",
             Self::ComputerStarting {} => "computer.starting",
             Self::ItemCreated { .. } => "response.item.created",
             Self::ItemCompleted { .. } => "response.item.completed",
             Self::Log { .. } => "log",
+            Self::ContextCompacted { .. } => "context.compacted",
             Self::TextDelta { .. } => "response.content_part.delta",
             Self::ReasoningDelta { .. } => "response.reasoning.delta",
             Self::ToolOutputDelta { .. } => "response.tool_output.delta",
@@ -173,6 +196,17 @@ pub(crate) struct Usage {
     pub total_tokens: i64,
 }
 
+/// A note to a run under way.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SteeringView {
+    #[schema(example = "steer_0198c0f2a7d07d1c9f7b1f5b5b0c2a11")]
+    pub id: String,
+    /// `fyi` or `checkpoint`.
+    #[schema(example = "checkpoint")]
+    pub mode: &'static str,
+    pub content: String,
+}
+
 /// How a run ended and what it used.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -181,6 +215,10 @@ pub(crate) struct RunSummary {
     pub id: String,
     /// `completed`, `failed` or `cancelled`.
     pub status: &'static str,
+    /// Why: `completed`, `cancelled`, `interrupted`, a limit (`budget`, `max_turns`, `max_tokens`, `timeout`) or the code
+    /// of a failure.
+    #[schema(example = "completed")]
+    pub stop_reason: String,
     pub tokens: Tokens,
     pub total_tokens: i64,
     pub cost_usd: f64,
@@ -210,6 +248,19 @@ pub(crate) struct LogView {
     pub event_type: String,
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<serde_json::Value>,
+}
+
+/// A context that was compacted.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CompactedContext)]
+pub(crate) struct CompactedView {
+    /// `auto` or `manual`.
+    #[schema(value_type = String, example = "auto")]
+    pub trigger: domain::event::Trigger,
+    pub pre_tokens: i64,
+    /// An estimate.
+    pub post_tokens: i64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

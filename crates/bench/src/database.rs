@@ -101,6 +101,7 @@ impl Database {
                 title: None,
                 task: None,
                 metadata: None,
+                limits: domain::limits::Limits::default(),
             };
             let thread = store.create_thread(&project, new).await?;
             let messages = vec!["write".into()];

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentId, ProjectId};
+use crate::{AgentId, ProjectId, limits::Limits};
 
 /// How hard the model should think, in the words of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct AgentSettings {
     pub enabled_skills: Vec<String>,
     pub deep_research_model: Option<String>,
     pub metadata: Option<Map<String, Value>>,
+    /// What each run of the agent may use.
+    pub limits: Limits,
     /// What other clients keep on an agent and this server only stores and gives back (`binary`, `executionEngine`,
     /// `permissionSet`, the `voice…` family), by its name on the wire.
     pub stored: Map<String, Value>,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    EnvironmentId, RunId, SteeringId, ThreadId,
+    EnvironmentId, PermissionRequestId, RunId, SteeringId, ThreadId,
+    permission::{Decider, Decision},
     run::{Outcome, Spent},
 };
 
@@ -34,6 +35,12 @@ pub enum Event {
     RunStarted,
     /// A worker took the run over after the one before it was lost.
     RunResumed { attempt: i32 },
+    /// A worker goes on with the run after what it waited for was decided.
+    RunContinued { attempt: i32 },
+    /// A call is not made before somebody allows it.
+    PermissionAsked { request: AskedCall },
+    /// It was decided about a call.
+    PermissionDecided { decided: DecidedCall },
     /// The environment's container is being started.
     ComputerStarting,
     /// A tool call, as far as the model has asked for it.
@@ -115,6 +122,33 @@ impl FromStr for SteeringMode {
             .find(|known| known.as_str() == mode)
             .ok_or_else(|| UnknownSteeringMode(mode.to_owned()))
     }
+}
+
+/// A call that somebody must allow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedCall {
+    pub request_id: PermissionRequestId,
+    pub call_id: String,
+    pub tool: String,
+    /// JSON, as the model wrote it.
+    pub input: String,
+    /// What says that the call is asked about.
+    pub rule: String,
+    /// How long from the event on it can be allowed.
+    pub ttl_ms: u64,
+}
+
+/// What was decided about a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecidedCall {
+    pub request_id: PermissionRequestId,
+    pub call_id: String,
+    pub tool: String,
+    pub decision: Decision,
+    pub by: Decider,
+    pub reason: Option<String>,
+    /// JSON that the call is made with instead.
+    pub updated_input: Option<String>,
 }
 
 /// A piece of a run's work.

@@ -86,6 +86,8 @@ ids! {
     RunId = "run";
     /// A note to a run under way.
     SteeringId = "steer";
+    /// A call that somebody must allow.
+    PermissionRequestId = "perm";
     /// A side question about a thread.
     QuestionId = "btw";
 }

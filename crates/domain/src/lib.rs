@@ -11,9 +11,13 @@ pub mod limits;
 pub mod message;
 pub mod money;
 pub mod path;
+pub mod permission;
 pub mod run;
 pub mod thread;
 
-pub use id::{AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, ProjectId, QuestionId, RunId, SteeringId, ThreadId};
+pub use id::{
+    AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, PermissionRequestId, ProjectId, QuestionId, RunId,
+    SteeringId, ThreadId,
+};
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

@@ -1,9 +1,16 @@
 //! A run: one execution caused by one message. This module has its states and what it spends.
 //!
 //! ```text
-//! queued ──claim──▶ running ──finish──▶ completed | failed | cancelled
-//!    └───────cancel────────────────────────────────────────▲
+//! held ──its turn──▶ queued ──claim──▶ running ──finish──▶ completed | failed | cancelled
+//!   │                 ▲ │  ▲             │                              ▲
+//!   │           resume│ │  └───release───┤                              │
+//!   │                 └─┴──▶ paused ◀────┘                              │
+//!   └─────────────────────────── cancel ────────────────────────────────┘
 //! ```
+//!
+//! From `running` it may also come to `waiting` (for a decision about a call), and from there back to `queued`.
+//!
+//! Of a thread's runs, one at most is neither held nor over.
 //!
 //! A running run is held by a lease. When the lease ends without a renewal anyone may claim the run again; that is not
 //! a change of state, since starting a run and resuming it are the same.
@@ -13,31 +20,52 @@ use std::{
     fmt,
     ops::{Add, AddAssign},
     str::FromStr,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort};
+use crate::{
+    AgentId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort, limits::Limits,
+};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStatus {
+    /// It waits behind another run of its thread.
+    Held,
     Queued,
     Running,
+    /// It waits for somebody to decide about calls; no worker holds it.
+    Waiting,
+    /// Somebody stopped it for a while; no worker holds it.
+    Paused,
     Completed,
     Failed,
     Cancelled,
 }
 
 impl RunStatus {
-    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::Paused,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -69,13 +97,22 @@ impl FromStr for RunStatus {
     }
 }
 
-/// How a run ended. `code` of a failure is a stable word (`model_error`, `max_turns`, …), `message` a sentence for the client.
+/// How a run ended. `code` of a failure is a stable word (`model_error`, or a limit: `budget`, `max_turns`, `max_tokens`,
+/// `timeout`), `message` a sentence for the client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    Completed { content: String },
-    Failed { code: String, message: String },
+    Completed {
+        content: String,
+    },
+    Failed {
+        code: String,
+        message: String,
+    },
+    /// Somebody stopped it.
     Cancelled,
+    /// Somebody stopped it to have another message worked on.
+    Interrupted,
 }
 
 impl Outcome {
@@ -83,7 +120,17 @@ impl Outcome {
         match self {
             Self::Completed { .. } => RunStatus::Completed,
             Self::Failed { .. } => RunStatus::Failed,
-            Self::Cancelled => RunStatus::Cancelled,
+            Self::Cancelled | Self::Interrupted => RunStatus::Cancelled,
+        }
+    }
+
+    /// Gives why the run ended, as a stable word: `completed`, `cancelled`, `interrupted`, or a failure's code.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Completed { .. } => "completed",
+            Self::Failed { code, .. } => code,
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -131,12 +178,39 @@ impl AddAssign for Spent {
     }
 }
 
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    /// It answers a message.
+    #[default]
+    Message,
+    /// It summarises the conversation so far; nobody said anything.
+    Compact,
+    /// It has the model forget the conversation so far.
+    Clear,
+    /// It goes on where the run before it ended too soon; nobody said anything.
+    Resume,
+}
+
+impl RunKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Compact => "compact",
+            Self::Clear => "clear",
+            Self::Resume => "resume",
+        }
+    }
+}
+
 /// What a message asks of its run beyond the agent and the environment; one JSON document in the database.
 ///
 /// Fields may be added (with a default), never renamed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunOptions {
+    pub kind: RunKind,
     /// What the model reads instead of the displayed message.
     pub execution_content: Option<String>,
     pub model: Option<String>,
@@ -145,6 +219,8 @@ pub struct RunOptions {
     pub internet_access: Option<bool>,
     pub environment_variables: BTreeMap<String, String>,
     pub enabled_skills: Option<Vec<String>>,
+    /// What the run may use; the agent's limits hold beside them.
+    pub limits: Limits,
     /// Accepted and kept for features that read them later, by their name on the wire.
     pub stored: Map<String, Value>,
 }
@@ -171,8 +247,16 @@ pub struct Run {
     pub turns: i32,
     pub calls: i32,
     pub is_cancel_requested: bool,
+    /// The request to cancel comes with another message that is to be worked on instead.
+    pub is_interrupt: bool,
+    pub is_pause_requested: bool,
+    /// Notes that the model has not been given yet.
+    pub steers: i32,
+    /// Time that was worked, up to the last checkpoint.
+    pub worked: Duration,
     pub queued_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
+    pub parked_at: Option<DateTime<Utc>>,
     pub completed_at: Option<DateTime<Utc>>,
 }
 
@@ -193,6 +277,7 @@ mod tests {
             Outcome::Completed { content: "done\u{2028}".into() },
             Outcome::Failed { code: "model_error".into(), message: "no".into() },
             Outcome::Cancelled,
+            Outcome::Interrupted,
         ] {
             let json = serde_json::to_string(&outcome).expect("serialises");
             assert_eq!(serde_json::from_str::<Outcome>(&json).expect("reads back"), outcome);

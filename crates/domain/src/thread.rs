@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::{AgentId, EnvironmentId, ProjectId, ThreadId, run::Spent};
+use crate::{AgentId, EnvironmentId, ProjectId, ThreadId, limits::Limits, run::Spent};
 
 /// What a thread is doing, in the words of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,12 @@ pub struct Thread {
     /// The number of the newest event; 0 before the first.
     pub last_sequence: i64,
     pub spent: Spent,
+    /// What all runs of the thread together may use.
+    pub limits: Limits,
+    /// Why the last run ended, as [`Outcome::reason`](crate::run::Outcome::reason) says it.
+    pub stop_reason: Option<String>,
+    /// Messages that wait behind the run under way.
+    pub held: i32,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     /// Start of the first run and end of the last one.

@@ -36,10 +36,11 @@ impl Driver<'_> {
             let shows: Vec<_> = group
                 .iter()
                 .map(|call| {
-                    let (store, thread, call_id) = (store.clone(), lease.thread_id.clone(), call.id.clone());
+                    let (store, thread, run) = (store.clone(), lease.thread_id.clone(), lease.run_id.clone());
+                    let call_id = call.id.clone();
                     move |text: String| {
                         let delta = Delta::ToolOutput { call_id: call_id.clone(), text };
-                        store.hub().send_delta(&thread, after, delta);
+                        store.hub().send_delta(&thread, &run, after, delta);
                     }
                 })
                 .collect();
@@ -68,8 +69,7 @@ impl Driver<'_> {
                     }
                     Err(ToolError::Stopped) => return Err(signal.stopped().await.into()),
                     Err(ToolError::Fatal(err)) => {
-                        let message = format!("The computer cannot be used: {err}.");
-                        return Err(End::caused("computer_unavailable", message)(err));
+                        return Err(End::caused("computer_unavailable", why_unavailable(&err))(err));
                     }
                 };
                 let entry = to_entry(call, &outcome);
@@ -84,14 +84,26 @@ impl Driver<'_> {
                 self.checkpoint(Checkpoint {
                     transcript: vec![(USER, entry)],
                     events: vec![Event::ItemCompleted { item }],
-                    turn: None,
                     calls: 1,
+                    ..Checkpoint::default()
                 })
                 .await?;
                 self.open.retain(|open| open.id != call.id);
             }
         }
         Ok(())
+    }
+}
+
+/// Says to the user why no call can succeed. The engine's own words, with its names and paths, are for the log.
+fn why_unavailable(err: &sandbox::Error) -> String {
+    match err {
+        sandbox::Error::NoEngine(_) => "The computer cannot be started: no container engine answers.".into(),
+        sandbox::Error::NoImage(name) => format!("The computer cannot be started: there is no image '{name}'."),
+        sandbox::Error::Unfiltered(_) => "The computer cannot be started with internet access: this host cannot keep it \
+                                          from private networks. Set internetAccess to false, or ask the operator."
+            .into(),
+        _ => "The computer could not be started.".into(),
     }
 }
 

@@ -37,6 +37,7 @@ struct Channel {
 /// A delta and the number of the newest event before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
+    pub run: RunId,
     pub after: i64,
     pub delta: Delta,
 }
@@ -64,10 +65,10 @@ impl Hub {
     }
 
     /// Shows a delta to those who read the thread now. `after` is the newest event that the sender has committed.
-    pub fn send_delta(&self, thread: &ThreadId, after: i64, delta: Delta) {
+    pub fn send_delta(&self, thread: &ThreadId, run: &RunId, after: i64, delta: Delta) {
         if let Some(channel) = self.threads.get(thread) {
             // No receiver is no error: the reader left between the two lines.
-            let _ = channel.deltas.send(Sent { after, delta });
+            let _ = channel.deltas.send(Sent { run: run.clone(), after, delta });
         }
     }
 

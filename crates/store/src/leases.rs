@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::{
     MessageId, RunId, ThreadId,
-    event::{Delta, Event},
+    event::{Delta, Event, Steering},
     run::{Outcome, Run, Spent},
 };
 use sqlx::{PgConnection, Row};
@@ -19,8 +19,10 @@ use crate::{
     events::to_text,
     hub::CancelHints,
     messages::preview,
+    permissions::{self, NewRequest},
+    queue,
     row::{ReadColumn, to_json},
-    runs,
+    runs, steering,
 };
 
 /// The right to write one run's progress. It is a value, and there is one of it: whoever drives the run owns it.
@@ -31,12 +33,29 @@ pub struct Lease {
     token: Uuid,
     /// Checkpoints written so far. Each names its number, so one whose answer was lost is not written twice.
     checkpoints: i64,
+    /// Notes that waited for the model, as the last checkpoint saw it.
+    steers: i32,
+    is_pause_requested: bool,
 }
 
 impl Lease {
     /// Gives what renewing needs, for the task that renews beside the work.
     pub fn renewal(&self) -> Renewal {
         Renewal { run_id: self.run_id.clone(), token: self.token }
+    }
+
+    /// Tells whether notes waited for the model when the last checkpoint was written.
+    pub fn has_steers(&self) -> bool {
+        self.steers > 0
+    }
+
+    /// Tells whether somebody had asked to pause the run when the last checkpoint was written.
+    pub fn is_pause_requested(&self) -> bool {
+        self.is_pause_requested
+    }
+
+    pub(crate) fn token(&self) -> Uuid {
+        self.token
     }
 }
 
@@ -60,6 +79,8 @@ pub struct Claimed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewed {
     pub is_cancel_requested: bool,
+    /// The cancel makes room for another message.
+    pub is_interrupt: bool,
 }
 
 /// Progress that is true only as a whole: written in one statement, so it is one commit.
@@ -69,8 +90,16 @@ pub struct Checkpoint {
     pub transcript: Vec<(&'static str, String)>,
     pub events: Vec<Event>,
     pub turn: Option<Turn>,
+    /// The turn served the conversation's upkeep and is no reply of the run.
+    pub is_upkeep: bool,
     /// Tool calls that ended.
     pub calls: i32,
+    /// Calls that somebody must allow.
+    pub requests: Vec<NewRequest>,
+    /// The ids of calls whose decision is acted upon: they begin after this, or are answered by it.
+    pub taken: Vec<String>,
+    /// Notes that the entries above give to the model; each becomes a message of the thread.
+    pub steering: Vec<Steering>,
 }
 
 /// One model call: what it used.
@@ -88,15 +117,35 @@ impl Store {
     ///
     /// Each lease is valid for `ttl` from now on the database's clock. The claim itself is an event of the thread.
     pub async fn claim_runs(&self, limit: i64, ttl: Duration) -> Result<Vec<Claimed>> {
-        let rows = sqlx::query(
+        self.claim_runs_within(limit, ttl, 0).await
+    }
+
+    /// The same, with at most `per_project` runs of one project under a lease; 0 is no limit.
+    pub async fn claim_runs_within(&self, limit: i64, ttl: Duration, per_project: u32) -> Result<Vec<Claimed>> {
+        // Two servers at once see the same runs as the oldest of a project, so together they do not exceed its limit.
+        let picked = if per_project == 0 {
+            "select id from runs
+             where status = 'queued' or (status = 'running' and lease_until < now())
+             order by queued_at
+             limit $1
+             for update skip locked"
+        } else {
+            "select r.id
+             from runs r left join (
+                 select q.id, row_number() over (partition by q.project_id order by q.queued_at, q.id) + (
+                     select count(*) from runs b
+                     where b.project_id = q.project_id and b.status = 'running'
+                 ) as place
+                 from runs q where q.status = 'queued'
+             ) p on p.id = r.id
+             where (r.status = 'queued' and p.place <= $5) or (r.status = 'running' and r.lease_until < now())
+             order by r.queued_at
+             limit $1
+             for update of r skip locked"
+        };
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- claim_runs
-             with picked as (
-                 select id from runs
-                 where status = 'queued' or (status = 'running' and lease_until < now())
-                 order by queued_at
-                 limit $1
-                 for update skip locked
-             ), claimed as (
+             with picked as ({picked}), claimed as (
                  update runs r
                  set status = 'running',
                      lease_token = gen_random_uuid(),
@@ -104,6 +153,7 @@ impl Store {
                      lease_until = now() + $3,
                      attempt = r.attempt + 1,
                      fruitless_attempts = r.fruitless_attempts + 1,
+                     marked_at = now(),
                      started_at = coalesce(r.started_at, now())
                  from picked
                  where r.id = picked.id
@@ -116,19 +166,23 @@ impl Store {
                  returning t.id, t.environment_id, t.agent_id, t.last_sequence
              ), new_events as (
                  insert into events (thread_id, sequence, run_id, event)
-                 select thread.id, thread.last_sequence, claimed.id, case claimed.attempt
-                     when 1 then $4
+                 select thread.id, thread.last_sequence, claimed.id, case
+                     when claimed.attempt = 1 then $4
+                     -- It stood still until something was decided; the first checkpoint makes that past.
+                     when claimed.parked_at is not null
+                         then json_build_object('kind', 'run_continued', 'attempt', claimed.attempt)::text
                      else json_build_object('kind', 'run_resumed', 'attempt', claimed.attempt)::text
                  end
                  from claimed join thread on thread.id = claimed.thread_id
              )
              select claimed.*, thread.environment_id, thread.agent_id, thread.last_sequence
-             from claimed join thread on thread.id = claimed.thread_id",
-        )
+             from claimed join thread on thread.id = claimed.thread_id"
+        )))
         .bind(limit)
         .bind(&*self.node)
         .bind(ttl)
         .bind(to_text(&Event::RunStarted))
+        .bind(i64::from(per_project))
         .fetch_all(&self.pool)
         .await?;
         rows.iter()
@@ -141,6 +195,8 @@ impl Store {
                     thread_id: run.thread_id.clone(),
                     token: row.try_get("lease_token")?,
                     checkpoints: row.try_get("checkpoints")?,
+                    steers: run.steers,
+                    is_pause_requested: run.is_pause_requested,
                 };
                 Ok(Claimed { lease, run, last_sequence })
             })
@@ -168,7 +224,8 @@ impl Store {
              update runs
              set lease_until = now() + $3
              where id = $1 and lease_token = $2 and status = 'running'
-             returning cancel_requested_at is not null as is_cancel_requested",
+             returning cancel_requested_at is not null as is_cancel_requested,
+                 coalesce(cancel_reason = 'interrupted', false) as is_interrupt",
         )
         .bind(lease.run_id.as_str())
         .bind(lease.token)
@@ -176,7 +233,10 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?
         .ok_or(Error::LeaseLost)?;
-        Ok(Renewed { is_cancel_requested: row.try_get("is_cancel_requested")? })
+        Ok(Renewed {
+            is_cancel_requested: row.try_get("is_cancel_requested")?,
+            is_interrupt: row.try_get("is_interrupt")?,
+        })
     }
 
     /// Gives a run back unfinished, to be claimed again at once by anybody.
@@ -203,6 +263,7 @@ impl Store {
             checkpoint.transcript.iter().map(|(role, blocks)| (*role, blocks.as_str())).unzip();
         let events: Vec<_> = checkpoint.events.iter().map(to_text).collect();
         let turn = checkpoint.turn.as_ref();
+        let requests = &checkpoint.requests;
         let spent = turn.map(|turn| turn.spent).unwrap_or_default();
         let row = sqlx::query(
             "-- checkpoint
@@ -212,17 +273,25 @@ impl Store {
                      fruitless_attempts = case when $6::text is null then r.fruitless_attempts else 0 end,
                      turns = r.turns + (case when $6::text is null then 0 else 1 end),
                      calls = r.calls + $15,
+                     steers = r.steers - cardinality($17::text[]),
+                     open_requests = r.open_requests + cardinality($22::text[]),
+                     parked_at = null,
+                     worked_ms = r.worked_ms + coalesce(extract(epoch from now() - r.marked_at) * 1000, 0)::bigint,
+                     marked_at = now(),
                      input_tokens = r.input_tokens + $9,
                      output_tokens = r.output_tokens + $10,
                      cache_read_tokens = r.cache_read_tokens + $11,
                      cache_write_tokens = r.cache_write_tokens + $12,
                      cost_micro_usd = r.cost_micro_usd + $13
                  where r.id = $1 and r.lease_token = $2 and r.status = 'running' and r.checkpoints = $16
-                 returning r.id, r.thread_id, r.turns
+                 returning r.id, r.thread_id, r.project_id, r.turns, r.steers, r.pause_requested_at
              ), thread as (
                  update threads t
                  set last_sequence = t.last_sequence + cardinality($3::text[]),
                      last_position = t.last_position + cardinality($4::text[]),
+                     message_count = t.message_count + cardinality($17::text[]),
+                     last_message_at = case when cardinality($17::text[]) = 0 then t.last_message_at else now() end,
+                     last_message_preview = coalesce($20, t.last_message_preview),
                      input_tokens = t.input_tokens + $9,
                      output_tokens = t.output_tokens + $10,
                      cache_read_tokens = t.cache_read_tokens + $11,
@@ -232,6 +301,7 @@ impl Store {
                  from run
                  where t.id = run.thread_id
                  returning t.id, t.last_sequence,
+                     t.message_count - cardinality($17::text[]) as message_position,
                      t.last_sequence - cardinality($3::text[]) as sequence,
                      t.last_position - cardinality($4::text[]) as position
              ), new_events as (
@@ -242,14 +312,38 @@ impl Store {
                  insert into transcript (thread_id, position, run_id, role, blocks)
                  select thread.id, thread.position + b.n, $1, b.role, b.blocks
                  from thread, unnest($4::text[], $5::text[]) with ordinality as b(role, blocks, n)
+             ), new_requests as (
+                 insert into permission_requests (id, thread_id, project_id, run_id, call_id, tool, input, rule,
+                     unanswered, expires_at)
+                 select p.id, run.thread_id, run.project_id, run.id, p.call_id, p.tool, p.input, p.rule, p.unanswered,
+                     now() + p.ttl_ms * interval '1 millisecond'
+                 from run, unnest($22::text[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[],
+                     $28::bigint[]) as p(id, call_id, tool, input, rule, unanswered, ttl_ms)
+             ), taken_requests as (
+                 update permission_requests p
+                 set taken_at = now()
+                 from run
+                 where p.run_id = run.id and p.call_id = any($29::text[])
+             ), taken as (
+                 update steering s
+                 set taken_at = now()
+                 from run
+                 where s.run_id = run.id and s.id = any($17::text[])
+             ), new_messages as (
+                 insert into messages (id, thread_id, position, role, content, run_id)
+                 select m.id, thread.id, thread.message_position + m.n - 1, 'user', m.content, $1
+                 from thread, unnest($18::text[], $19::text[]) with ordinality as m(id, content, n)
              ), new_turn as (
                  insert into turns (run_id, number, model, request_id, stop_reason, input_tokens, output_tokens,
-                     cache_read_tokens, cache_write_tokens, cost_micro_usd, duration_ms)
-                 select run.id, run.turns, $6, $7, $8, $9, $10, $11, $12, $13, $14
-                 from run
+                     cache_read_tokens, cache_write_tokens, cost_micro_usd, duration_ms, kind, position)
+                 select run.id, run.turns, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                     case when $21 then 'compaction' else 'reply' end,
+                     thread.position + cardinality($4::text[])
+                 from run, thread
                  where $6::text is not null
              )
-             select last_sequence from thread",
+             select thread.last_sequence, run.steers, run.pause_requested_at is not null as is_pause_requested
+             from thread, run",
         )
         .bind(lease.run_id.as_str())
         .bind(lease.token)
@@ -267,10 +361,27 @@ impl Store {
         .bind(turn.map_or(0, |turn| turn.duration.as_millis() as i64))
         .bind(checkpoint.calls)
         .bind(lease.checkpoints)
+        .bind(checkpoint.steering.iter().map(|note| note.id.as_str()).collect::<Vec<_>>())
+        .bind(checkpoint.steering.iter().map(|_| MessageId::generate().into()).collect::<Vec<String>>())
+        .bind(checkpoint.steering.iter().map(|note| note.content.as_str()).collect::<Vec<_>>())
+        .bind(checkpoint.steering.last().map(|note| preview(&note.content)))
+        .bind(checkpoint.is_upkeep)
+        .bind(requests.iter().map(|request| request.id.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| request.call_id.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| request.tool.replace('\0', "\u{fffd}")).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| request.input.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| request.rule.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| request.unanswered.as_str()).collect::<Vec<_>>())
+        .bind(requests.iter().map(|request| request.ttl.as_millis() as i64).collect::<Vec<_>>())
+        .bind(&checkpoint.taken)
         .fetch_optional(&self.pool)
         .await?;
         let last_sequence = match row {
-            Some(row) => row.try_get("last_sequence")?,
+            Some(row) => {
+                lease.steers = row.try_get("steers")?;
+                lease.is_pause_requested = row.try_get("is_pause_requested")?;
+                row.try_get("last_sequence")?
+            }
             // Either the lease is lost, or this very checkpoint was written and the answer to it was lost.
             None => self.find_written(lease).await?.ok_or(Error::LeaseLost)?,
         };
@@ -298,10 +409,12 @@ impl Store {
 
     /// Gives why the model stopped in the run's last turn; `None` before the first.
     pub async fn find_stop_reason(&self, run: &RunId) -> Result<Option<String>> {
-        Ok(sqlx::query_scalar("select stop_reason from turns where run_id = $1 order by number desc limit 1")
-            .bind(run.as_str())
-            .fetch_optional(&self.pool)
-            .await?)
+        Ok(sqlx::query_scalar(
+            "select stop_reason from turns where run_id = $1 and kind = 'reply' order by number desc limit 1",
+        )
+        .bind(run.as_str())
+        .fetch_optional(&self.pool)
+        .await?)
     }
 
     /// Registers interest in the run's cancellation until the value is dropped.
@@ -328,35 +441,57 @@ impl Store {
     ///
     /// After `Unavailable` it may or may not have been written; a second call then says `LeaseLost` if it was.
     pub async fn finish_run(&self, lease: &Lease, outcome: &Outcome, spent: Spent) -> Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        let sequence =
-            finish(&mut connection, &lease.run_id, Some(lease.token), outcome, spent).await?.ok_or(Error::LeaseLost)?;
-        drop(connection);
-        self.hub.hint_events(&lease.thread_id, sequence);
+        let mut tx = self.pool.begin().await?;
+        let finished = finish(&mut tx, &lease.run_id, Some(lease.token), outcome, spent).await?;
+        let finished = finished.ok_or(Error::LeaseLost)?;
+        tx.commit().await?;
+        self.hint_finished(&lease.thread_id, &finished);
         Ok(())
+    }
+
+    pub(crate) fn hint_finished(&self, thread: &ThreadId, finished: &Finished) {
+        self.hub.hint_events(thread, finished.last_sequence);
+        if finished.has_next {
+            self.hub.hint_work();
+        }
     }
 
     /// Shows a delta to those who read the thread now; `after` is the newest event committed under this lease.
     pub fn send_delta(&self, lease: &Lease, after: i64, delta: Delta) {
-        self.hub.send_delta(&lease.thread_id, after, delta);
+        self.hub.send_delta(&lease.thread_id, &lease.run_id, after, delta);
     }
 }
 
-/// Ends a run held under `token`, or a queued one that nobody holds (`None`). Gives the number of the last event, or
-/// `None` if the run is not held that way.
+/// What the end of a run has led to.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub last_sequence: i64,
+    /// The next run of the thread is queued now.
+    pub has_next: bool,
+}
+
+/// Ends a run under the lease `token`, or one under way that no worker has (`None`), and lets the thread's next held run
+/// have its turn. `None` if the run is not there that way.
+///
+/// In a transaction: the thread must not be seen idle between the two, and a message that comes to be held meanwhile waits
+/// for the thread's row, which the first statement locks.
 pub(crate) async fn finish(
     connection: &mut PgConnection,
     run: &RunId,
     token: Option<Uuid>,
     outcome: &Outcome,
     spent: Spent,
-) -> Result<Option<i64>> {
+) -> Result<Option<Finished>> {
     // A NUL is fine in the JSON of events but in no text column; a model may well say one.
     let outcome = &without_nul(outcome);
     let content = match outcome {
         Outcome::Completed { content } if !content.is_empty() => Some(content),
-        Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled => None,
+        Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Interrupted => None,
     };
+    if !matches!(outcome, Outcome::Completed { .. }) {
+        // Before the last event: nothing of the run follows that.
+        permissions::close(connection, run).await?;
+    }
     let event = Event::RunFinished { outcome: outcome.clone(), spent };
     let row = sqlx::query(
         "-- finish
@@ -369,7 +504,8 @@ pub(crate) async fn finish(
                  lease_node = null,
                  lease_until = null
              where r.id = $1
-               and case when $2::uuid is null then r.status = 'queued'
+               and case when $2::uuid is null
+                   then r.status not in ('held', 'running', 'completed', 'failed', 'cancelled')
                    else r.status = 'running' and r.lease_token = $2 end
              returning r.*
          ), thread as (
@@ -379,11 +515,12 @@ pub(crate) async fn finish(
                  message_count = t.message_count + (case when $5::text is null then 0 else 1 end),
                  last_message_at = case when $5 is null then t.last_message_at else now() end,
                  last_message_preview = coalesce($6, t.last_message_preview),
+                 stop_reason = $9,
                  completed_at = now(),
                  updated_at = now()
              from run
              where t.id = run.thread_id
-             returning t.id, t.project_id, t.agent_id, t.last_sequence, t.message_count
+             returning t.id, t.project_id, t.agent_id, t.last_sequence, t.message_count, t.held
          ), new_message as (
              insert into messages (id, thread_id, position, role, content, run_id, input_tokens, output_tokens,
                  duration_ms, actions_count)
@@ -404,7 +541,7 @@ pub(crate) async fn finish(
                and a.id = thread.agent_id
                and (a.last_run_at is null or a.last_run_at < now() - interval '1 minute')
          )
-         select last_sequence from thread",
+         select thread.id, thread.last_sequence, thread.held, run.steers from thread, run",
     )
     .bind(run.as_str())
     .bind(token)
@@ -414,9 +551,25 @@ pub(crate) async fn finish(
     .bind(content.map(|content| preview(content)))
     .bind(MessageId::generate().as_str())
     .bind(to_text(&event))
-    .fetch_optional(connection)
+    .bind(outcome.reason())
+    .fetch_optional(&mut *connection)
     .await?;
-    Ok(row.map(|row| row.try_get("last_sequence")).transpose()?)
+    let Some(row) = row else { return Ok(None) };
+    let mut finished = Finished { last_sequence: row.try_get("last_sequence")?, has_next: false };
+    let thread: ThreadId = row.parse("id")?;
+    let mut held: i32 = row.try_get("held")?;
+    if row.try_get::<i32, _>("steers")? > 0
+        && let Some(sequence) = steering::settle(connection, &thread, run).await?
+    {
+        finished.last_sequence = sequence;
+        held += 1;
+    }
+    if held > 0 {
+        let promoted = queue::promote(connection, &thread).await?;
+        finished.has_next = promoted.is_some();
+        finished.last_sequence = promoted.unwrap_or(finished.last_sequence);
+    }
+    Ok(Some(finished))
 }
 
 fn without_nul(outcome: &Outcome) -> Outcome {
@@ -425,5 +578,6 @@ fn without_nul(outcome: &Outcome) -> Outcome {
         Outcome::Completed { content } => Outcome::Completed { content: clean(content) },
         Outcome::Failed { code, message } => Outcome::Failed { code: code.clone(), message: clean(message) },
         Outcome::Cancelled => Outcome::Cancelled,
+        Outcome::Interrupted => Outcome::Interrupted,
     }
 }

@@ -8,6 +8,8 @@
 //! disagree about the time.
 
 pub mod agents;
+pub mod context;
+pub mod control;
 pub mod environments;
 pub mod error;
 pub mod events;
@@ -16,11 +18,15 @@ pub mod keys;
 pub mod leases;
 pub mod messages;
 pub mod metrics;
+pub mod permissions;
 pub mod postgres;
 pub mod projects;
+pub mod queue;
 pub mod responses;
 pub mod runs;
 pub mod seal;
+pub mod side_questions;
+pub mod steering;
 pub mod tail;
 pub mod threads;
 pub mod transcript;

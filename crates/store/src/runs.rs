@@ -1,10 +1,13 @@
 //! Runs: started by a message, listed, cancelled. Driving one needs a lease and is in `leases`.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use domain::{
     EnvironmentId, MessageId, ProjectId, RunId, ThreadId,
     event::Event,
     message::Role,
-    run::{Outcome, Run, RunOptions, RunStatus, Spent},
+    run::{Outcome, Run, RunOptions, RunStatus},
     thread::Thread,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -14,7 +17,7 @@ use crate::{
     events::to_text,
     leases,
     messages::{NewMessage, Order, preview},
-    responses,
+    permissions, responses,
     row::{ReadColumn, to_json},
     threads::{self, NewThread},
 };
@@ -112,7 +115,7 @@ impl Store {
         Ok(thread)
     }
 
-    fn hint_started(&self, started: Started) -> Started {
+    pub(crate) fn hint_started(&self, started: Started) -> Started {
         self.hub.hint_work();
         self.hub.hint_events(&started.thread_id, started.after_sequence + 1);
         started
@@ -175,36 +178,75 @@ impl Store {
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
     }
 
-    /// Asks the run under way to stop; `None` if there is none. A run that no worker has begun is over at once.
+    /// Asks the run under way to stop; `None` if there is none. A run that no worker has is over at once.
+    ///
+    /// A message that is held behind it has its turn then: what was cancelled is the run, not the thread.
     pub async fn cancel_active_run(&self, project: &ProjectId, thread: &ThreadId) -> Result<Option<RunId>> {
         let mut tx = self.pool.begin().await?;
-        let row = sqlx::query(
-            "-- cancel_active_run
-             update runs
-             set cancel_requested_at = coalesce(cancel_requested_at, now())
-             where project_id = $1 and thread_id = $2 and status in ('queued', 'running')
-             returning id, status",
-        )
-        .bind(project.as_str())
-        .bind(thread.as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let run: RunId = row.parse("id")?;
-        let finished = match row.parse("status")? {
-            RunStatus::Queued => leases::finish(&mut tx, &run, None, &Outcome::Cancelled, Spent::default()).await?,
-            RunStatus::Running | RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => None,
-        };
+        let Some(active) = stop_active(&mut tx, project, thread, None).await? else { return Ok(None) };
+        let finished = finish_idle(&mut tx, &active, &Outcome::Cancelled).await?;
         tx.commit().await?;
-        self.hub.hint_cancel(&run);
-        if let Some(sequence) = finished {
-            self.hub.hint_events(thread, sequence);
+        self.hub.hint_cancel(&active.id);
+        if let Some(finished) = &finished {
+            self.hint_finished(thread, finished);
         }
-        Ok(Some(run))
+        Ok(Some(active.id))
     }
 }
 
-async fn start(
+/// The word for a cancel that makes room for another message.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
+/// A thread's run under way, locked.
+pub(crate) struct Active {
+    pub id: RunId,
+    pub status: RunStatus,
+}
+
+/// Asks the thread's run under way to stop, and locks it.
+pub(crate) async fn stop_active(
+    tx: &mut PgConnection,
+    project: &ProjectId,
+    thread: &ThreadId,
+    reason: Option<&str>,
+) -> Result<Option<Active>> {
+    let row = sqlx::query(
+        "-- stop_active
+         update runs
+         set cancel_requested_at = coalesce(cancel_requested_at, now()),
+             cancel_reason = case when cancel_requested_at is null then $3 else cancel_reason end
+         where project_id = $1
+           and thread_id = $2
+           and status not in ('held', 'completed', 'failed', 'cancelled')
+         returning id, status",
+    )
+    .bind(project.as_str())
+    .bind(thread.as_str())
+    .bind(reason)
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| Ok(Active { id: row.parse("id")?, status: row.parse("status")? })).transpose()
+}
+
+/// Ends a run under way at once if no worker has it. One that a worker has ends when that worker has seen the request.
+pub(crate) async fn finish_idle(
+    tx: &mut PgConnection,
+    active: &Active,
+    outcome: &Outcome,
+) -> Result<Option<leases::Finished>> {
+    if active.status == RunStatus::Running {
+        return Ok(None);
+    }
+    // Its calls that wait for a decision will never be made; the thread's next run must find them answered.
+    permissions::close(tx, &active.id).await?;
+    permissions::abandon(tx, &active.id).await?;
+    // What it has used so far is in its row; the event tells it.
+    let spent =
+        sqlx::query("select * from runs where id = $1").bind(active.id.as_str()).fetch_one(&mut *tx).await?.spent()?;
+    leases::finish(tx, &active.id, None, outcome, spent).await
+}
+
+pub(crate) async fn start(
     connection: &mut PgConnection,
     project: &ProjectId,
     thread: &ThreadId,
@@ -235,6 +277,7 @@ async fn start(
                  last_sequence = t.last_sequence + cardinality($12::text[]),
                  started_at = coalesce(t.started_at, now()),
                  completed_at = null,
+                 stop_reason = null,
                  updated_at = now()
              from environments e
              where t.id = $1
@@ -278,13 +321,18 @@ async fn start(
     .bind(&events)
     .fetch_optional(&mut *connection)
     .await
-    .map_err(|err| match err.as_database_error().and_then(|err| err.constraint()) {
-        Some("runs_pkey") => Error::Conflict(format!("a run with the id {run_id} exists already")),
-        _ => err.into(),
-    })?;
+    .map_err(|err| id_taken(err, &run_id))?;
     match row {
         Some(row) => Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("sequence")? }),
         None => Err(why_not_started(connection, project, thread).await?),
+    }
+}
+
+/// Tells whether an id of the caller's choice was the trouble.
+pub(crate) fn id_taken(err: sqlx::Error, run: &RunId) -> Error {
+    match err.as_database_error().and_then(|err| err.constraint()) {
+        Some("runs_pkey") => Error::Conflict(format!("a run with the id {run} exists already")),
+        _ => err.into(),
     }
 }
 
@@ -310,14 +358,14 @@ async fn why_not_started(connection: &mut PgConnection, project: &ProjectId, thr
 }
 
 /// What an idempotency key stands for.
-struct Remembered {
-    thread_id: ThreadId,
+pub(crate) struct Remembered {
+    pub thread_id: ThreadId,
     /// The run, if the request started one.
-    started: Option<Started>,
+    pub started: Option<Started>,
 }
 
 /// Takes the idempotency key, or finds what the first request with it did.
-async fn find_repeated(
+pub(crate) async fn find_repeated(
     tx: &mut PgConnection,
     project: &ProjectId,
     idempotency: Option<&Idempotency>,
@@ -353,7 +401,7 @@ async fn find_repeated(
     Ok(Some(Remembered { thread_id, started }))
 }
 
-async fn remember(
+pub(crate) async fn remember(
     tx: &mut PgConnection,
     project: &ProjectId,
     idempotency: Option<&Idempotency>,
@@ -397,7 +445,12 @@ pub(crate) fn read(row: &PgRow) -> Result<Run> {
         spent: row.spent()?,
         turns: row.try_get("turns")?,
         calls: row.try_get("calls")?,
-        is_cancel_requested: row.try_get::<Option<chrono::DateTime<chrono::Utc>>, _>("cancel_requested_at")?.is_some(),
+        is_cancel_requested: row.try_get::<Option<DateTime<Utc>>, _>("cancel_requested_at")?.is_some(),
+        is_interrupt: row.try_get::<Option<&str>, _>("cancel_reason")? == Some(INTERRUPTED),
+        is_pause_requested: row.try_get::<Option<DateTime<Utc>>, _>("pause_requested_at")?.is_some(),
+        steers: row.try_get("steers")?,
+        worked: Duration::from_millis(row.try_get::<i64, _>("worked_ms")?.unsigned_abs()),
+        parked_at: row.try_get("parked_at")?,
         queued_at: row.try_get("queued_at")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,

@@ -80,18 +80,25 @@ impl Store {
                 if is_idle {
                     return;
                 }
-                while let Some(delta) = next_delta(&mut watch, cursor).await {
+                let only = match &until {
+                    Until::RunFinished(run) => Some(run),
+                    Until::Idle => None,
+                };
+                while let Some(delta) = next_delta(&mut watch, cursor, only).await {
                     yield Tailed::Delta(delta);
                 }
             }
         }
     }
 
-    /// Tells whether a run of the thread is queued or running.
+    /// Tells whether a run of the thread is under way: neither held nor over.
     pub async fn has_active_run(&self, thread: &ThreadId) -> Result<bool> {
         Ok(sqlx::query_scalar(
             "-- has_active_run
-             select exists(select 1 from runs where thread_id = $1 and status in ('queued', 'running'))",
+             select exists(
+                 select 1 from runs
+                 where thread_id = $1 and status not in ('held', 'completed', 'failed', 'cancelled')
+             )",
         )
         .bind(thread.as_str())
         .fetch_one(&self.pool)
@@ -107,7 +114,9 @@ impl Store {
 }
 
 /// Waits for something to show: a delta that belongs after `cursor`, or `None` when the log shall be read again.
-async fn next_delta(watch: &mut Watch, cursor: i64) -> Option<Delta> {
+///
+/// While a held run is followed, another run of the thread is at work: its deltas are not for that reader.
+async fn next_delta(watch: &mut Watch, cursor: i64, only: Option<&RunId>) -> Option<Delta> {
     loop {
         tokio::select! {
             // Events first: a delta must not overtake an event that was committed before it.
@@ -119,6 +128,7 @@ async fn next_delta(watch: &mut Watch, cursor: i64) -> Option<Delta> {
                 Ok(sent) if sent.after > cursor => return None,
                 // Left over from before an event we have read: the finished item has told it already.
                 Ok(sent) if sent.after < cursor => {}
+                Ok(sent) if only.is_some_and(|run| *run != sent.run) => {}
                 Ok(sent) => return Some(sent.delta),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,

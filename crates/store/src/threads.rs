@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use domain::{
     AgentId, EnvironmentId, ProjectId, ThreadId,
+    limits::Limits,
+    run::Outcome,
     thread::{Thread, ThreadStatus},
 };
 use serde_json::{Map, Value};
@@ -11,6 +13,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use crate::{
     Error, Page, Paged, Result, Store,
     row::{ReadColumn, to_json},
+    runs::{self, Active},
 };
 
 /// What a new thread is made of.
@@ -22,6 +25,8 @@ pub struct NewThread {
     pub title: Option<String>,
     pub task: Option<String>,
     pub metadata: Option<Map<String, Value>>,
+    /// What all runs of the thread together may use.
+    pub limits: Limits,
 }
 
 /// Which threads are asked for; `None` does not filter.
@@ -140,7 +145,7 @@ impl Store {
             "-- update_thread
              update threads
              set title = $2, task = $3, status = $4, agent_id = $5, environment_id = $6, app_id = $7, metadata = $8,
-                 updated_at = now()
+                 limits = $9, updated_at = now()
              where id = $1",
         )
         .bind(id.as_str())
@@ -151,6 +156,7 @@ impl Store {
         .bind(thread.environment_id.as_str())
         .bind(thread.app_id)
         .bind(thread.metadata.as_ref().map(to_json))
+        .bind(to_json(&thread.limits))
         .execute(&mut *tx)
         .await?;
         let thread = get(&mut tx, project, id).await?;
@@ -165,8 +171,10 @@ impl Store {
             "-- delete_thread: cancel
              update runs
              set cancel_requested_at = coalesce(cancel_requested_at, now())
-             where thread_id = $1 and project_id = $2 and status in ('queued', 'running')
-             returning id",
+             where thread_id = $1
+               and project_id = $2
+               and status not in ('held', 'completed', 'failed', 'cancelled')
+             returning id, status",
         )
         .bind(id.as_str())
         .bind(project.as_str())
@@ -183,9 +191,19 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(Error::not_found("Thread", id));
         }
+        let mut stopped = Vec::new();
+        for row in &cancelled {
+            let active = Active { id: row.parse("id")?, status: row.parse("status")? };
+            // One that no worker has is over now; some wait for what nobody can give any more.
+            let finished = runs::finish_idle(&mut tx, &active, &Outcome::Cancelled).await?;
+            stopped.push((active.id, finished));
+        }
         tx.commit().await?;
-        for run in &cancelled {
-            self.hub.hint_cancel(&run.parse("id")?);
+        for (run, finished) in &stopped {
+            self.hub.hint_cancel(run);
+            if let Some(finished) = finished {
+                self.hint_finished(id, finished);
+            }
         }
         Ok(())
     }
@@ -197,8 +215,8 @@ pub(crate) async fn insert(tx: &mut PgConnection, project: &ProjectId, new: &New
     let id = ThreadId::generate();
     sqlx::query(
         "-- insert
-         insert into threads (id, project_id, environment_id, agent_id, app_id, title, task, metadata)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+         insert into threads (id, project_id, environment_id, agent_id, app_id, title, task, metadata, limits)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(id.as_str())
     .bind(project.as_str())
@@ -208,6 +226,7 @@ pub(crate) async fn insert(tx: &mut PgConnection, project: &ProjectId, new: &New
     .bind(&new.title)
     .bind(&new.task)
     .bind(new.metadata.as_ref().map(to_json))
+    .bind(to_json(&new.limits))
     .execute(tx)
     .await?;
     Ok(id)
@@ -271,6 +290,9 @@ fn read(row: &PgRow) -> Result<Thread> {
         last_message_preview: row.try_get("last_message_preview")?,
         last_sequence: row.try_get("last_sequence")?,
         spent: row.spent()?,
+        limits: row.json_optional("limits")?.unwrap_or_default(),
+        stop_reason: row.try_get("stop_reason")?,
+        held: row.try_get("held")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         started_at: row.try_get("started_at")?,

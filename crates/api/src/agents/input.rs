@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::{
     Error, Result,
     body::Patch,
+    caps::{CapFields, CapPatches},
     check::{self, Fields},
 };
 
@@ -37,6 +38,9 @@ pub(super) struct CreateAgent {
     /// Takes the place of the project's default agent before it.
     is_default: Option<bool>,
     is_system: Option<bool>,
+    /// For each run of the agent.
+    #[serde(flatten)]
+    caps: CapFields,
     /// All keys without a field of their own; those of [`STORED`] are kept.
     #[serde(flatten)]
     #[schema(value_type = StoredFields)]
@@ -72,6 +76,8 @@ pub(super) struct UpdateAgent {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Patch<Map<String, Value>>,
+    #[serde(flatten)]
+    caps: CapPatches,
     #[serde(flatten)]
     #[schema(value_type = StoredFields)]
     rest: Map<String, Value>,
@@ -168,6 +174,7 @@ impl CreateAgent {
             fields.refuse("id", err.to_string());
         }
         check_stored(&mut fields, &self.rest);
+        let limits = self.caps.check(&mut fields);
         fields.finish()?;
         let mut stored = Map::new();
         store(&mut stored, self.rest);
@@ -182,6 +189,7 @@ impl CreateAgent {
                 enabled_skills: self.enabled_skills.unwrap_or_default(),
                 deep_research_model: self.deep_research_model,
                 metadata: self.metadata,
+                limits,
                 stored,
             },
             is_default: self.is_default.unwrap_or(false),
@@ -196,6 +204,7 @@ impl UpdateAgent {
         fields.check_patch("name", &self.name, |name| check::name(name));
         fields.check_patch("model", &self.model, |model| check::name(model));
         check_stored(&mut fields, &self.rest);
+        self.caps.check(&mut fields);
         fields.finish()
     }
 
@@ -209,6 +218,7 @@ impl UpdateAgent {
         self.enabled_skills.apply_or_default(&mut settings.enabled_skills);
         self.deep_research_model.apply(&mut settings.deep_research_model);
         self.metadata.apply(&mut settings.metadata);
+        self.caps.apply(&mut settings.limits);
         store(&mut settings.stored, self.rest);
     }
 }

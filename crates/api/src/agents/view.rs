@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::timestamp::Timestamp;
+use crate::{caps::CapsView, timestamp::Timestamp};
 
 /// An agent.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +33,9 @@ pub(crate) struct AgentView {
     deep_research_model: Option<String>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// For each of its runs.
+    #[serde(flatten)]
+    caps: CapsView,
     #[serde(flatten)]
     #[schema(value_type = super::input::StoredFields)]
     stored: Map<String, Value>,
@@ -63,6 +66,7 @@ impl From<Agent> for AgentView {
             enabled_skills: settings.enabled_skills,
             deep_research_model: settings.deep_research_model,
             metadata: settings.metadata,
+            caps: settings.limits.into(),
             stored,
             is_active: agent.is_active,
             is_default: agent.is_default,

@@ -15,7 +15,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use crate::{Error, Result, check::Fields};
+use crate::{Error, Result, caps::CapFields, check::Fields};
 
 /// The longest message, in bytes. No model's context window holds more.
 const MAX_CONTENT_BYTES: usize = 4 * 1024 * 1024;
@@ -54,6 +54,9 @@ pub(crate) struct Work {
     queue_when_capacity_unavailable: Option<bool>,
     /// `false`: answer at once with JSON, and read the events elsewhere. Absent: stream them.
     stream: Option<bool>,
+    /// For this run.
+    #[serde(flatten)]
+    caps: CapFields,
     /// What is not supported yet, by its name.
     #[serde(flatten)]
     #[schema(ignore)]
@@ -171,6 +174,7 @@ impl Work {
             fields.refuse("runId", err.to_string());
             None
         });
+        let limits = self.caps.check(&mut fields);
         fields.finish()?;
         let Some(last) = messages.last() else { return Err(Error::missing_field("content")) };
 
@@ -201,6 +205,8 @@ impl Work {
                 environment_variables: variables,
                 enabled_skills: self.enabled_skills,
                 stored,
+                limits,
+                ..RunOptions::default()
             },
             idempotency,
         })

@@ -13,6 +13,7 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Patch,
+    caps::{CapFields, CapPatches},
     check::{Fields, Verdict},
     messages::{MessageInput, Work},
 };
@@ -36,6 +37,9 @@ pub(crate) struct ThreadFields {
     title: Option<String>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// For all runs of the thread together.
+    #[serde(flatten)]
+    caps: CapFields,
     /// First messages; the last one is from the user and starts the run.
     pub(super) messages: Option<Vec<MessageInput>>,
 }
@@ -57,6 +61,7 @@ impl ThreadFields {
         if let Some(title) = &self.title {
             fields.check("title", check_title(title));
         }
+        let limits = self.caps.check(&mut fields);
         fields.finish()?;
         check_project(self.project_id.as_deref(), &caller.project)?;
         let agent_id = match self.agent_id {
@@ -78,6 +83,7 @@ impl ThreadFields {
             title: self.title,
             task,
             metadata: self.metadata,
+            limits,
         })
     }
 }
@@ -112,6 +118,9 @@ pub(super) struct UpdateThread {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Patch<Map<String, Value>>,
+    /// For all runs of the thread together.
+    #[serde(flatten)]
+    caps: CapPatches,
 }
 
 /// A change of a thread that was checked.
@@ -123,6 +132,7 @@ pub(super) struct Change {
     environment_id: Option<EnvironmentId>,
     app_id: Patch<String>,
     metadata: Patch<Map<String, Value>>,
+    caps: CapPatches,
 }
 
 impl UpdateThread {
@@ -137,6 +147,7 @@ impl UpdateThread {
             Ok(())
         });
         fields.check_patch("environmentId", &self.environment_id, |_| Ok(()));
+        self.caps.check(&mut fields);
         fields.finish()?;
         match &self.project_id {
             Patch::Absent | Patch::Null => {}
@@ -151,8 +162,8 @@ impl UpdateThread {
             Patch::Absent | Patch::Null => None,
             Patch::Value(id) => Some(id.parse().map_err(|_| Error::not_found("Environment", id))?),
         };
-        let Self { title, task, app_id, metadata, .. } = self;
-        Ok(Change { title, task, status, agent_id, environment_id, app_id, metadata })
+        let Self { title, task, app_id, metadata, caps, .. } = self;
+        Ok(Change { title, task, status, agent_id, environment_id, app_id, metadata, caps })
     }
 }
 
@@ -168,6 +179,7 @@ impl Change {
         self.agent_id.apply(&mut thread.agent_id);
         self.app_id.apply(&mut thread.app_id);
         self.metadata.apply(&mut thread.metadata);
+        self.caps.apply(&mut thread.limits);
         thread.status = self.status.unwrap_or(thread.status);
         if let Some(id) = self.environment_id {
             thread.environment_id = id;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
+    caps::CapsView,
     messages::MessageView,
     timestamp::Timestamp,
     wire_event::{Tokens, Usage},
@@ -73,6 +74,14 @@ pub(crate) struct ThreadView {
     attachments: Option<Vec<Value>>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// For all runs of the thread together.
+    #[serde(flatten)]
+    caps: CapsView,
+    /// Why the last run ended: `completed`, `cancelled`, `interrupted`, a limit (`budget`, `max_turns`, `max_tokens`,
+    /// `timeout`) or the code of a failure. Null while a run is under way.
+    stop_reason: Option<String>,
+    /// Messages that wait behind the run under way.
+    queued_messages: i32,
     /// The number of its newest event.
     last_sequence: i64,
     /// When the first run was accepted.
@@ -130,6 +139,9 @@ impl From<Thread> for ThreadView {
             environment_storage_gb: None,
             attachments: None,
             metadata: thread.metadata,
+            caps: thread.limits.into(),
+            stop_reason: thread.stop_reason,
+            queued_messages: thread.held,
             last_sequence: thread.last_sequence,
             started_at: thread.started_at.map(Into::into),
             completed_at: thread.completed_at.map(Into::into),
@@ -158,6 +170,10 @@ pub(crate) struct ThreadStatus {
     completed_at: Option<Timestamp>,
     #[schema(example = "1m 23s")]
     duration: Option<String>,
+    /// Why the last run ended; null while one is under way.
+    stop_reason: Option<String>,
+    /// Messages that wait behind the run under way.
+    queued_messages: i32,
     /// The number of its newest event.
     last_sequence: i64,
     updated_at: Timestamp,
@@ -169,6 +185,8 @@ impl From<Thread> for ThreadStatus {
             id: thread.id.to_string(),
             thread_id: thread.id.into(),
             status: thread.status.as_str(),
+            stop_reason: thread.stop_reason,
+            queued_messages: thread.held,
             duration: duration(thread.started_at, thread.completed_at),
             started_at: thread.started_at.map(Into::into),
             completed_at: thread.completed_at.map(Into::into),

@@ -6,22 +6,26 @@
 use chrono::{DateTime, Utc};
 use domain::{
     RunId,
-    event::{Delta, Event, LogLevel, Recorded},
+    event::{Delta, Event, Item, LogLevel, Recorded, Steering},
     run::{Outcome, Spent},
 };
 
 use super::{
-    CreatedThread, DeltaView, FailureView, Kind, LogView, Origin, ResponseView, RunSummary, Tokens, Usage, WireEvent,
+    CompactedView, CreatedThread, DeltaView, FailureView, Kind, LogView, Origin, ResponseView, RunSummary, SteeringView, Tokens, Usage, WireEvent,
 };
 
 /// What the web client of the platform takes for a cancellation.
 const CANCELLED: &str = "Execution cancelled by user";
+
+/// The same where another message takes its place.
+const INTERRUPTED: &str = "Execution interrupted by another message";
 
 /// Gives the events that clients see of one that happened.
 ///
 /// Only the last of them has the sequence: a client resumes after what it has seen whole, or it would lose the rest.
 pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>) -> Vec<WireEvent> {
     let run_id = recorded.run_id.as_ref();
+    let id = run_id.map(RunId::as_str).unwrap_or_default();
     let kinds = match &recorded.event {
         Event::ThreadCreated { environment_id } => vec![Kind::ThreadCreated {
             thread: CreatedThread {
@@ -30,17 +34,33 @@ pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>)
                 environment_id: environment_id.to_string(),
             },
         }],
-        Event::RunQueued => vec![Kind::ResponseCreated { response: in_progress(run_id) }],
-        Event::RunStarted => vec![Kind::ResponseStarted { response: in_progress(run_id) }],
+        Event::RunQueued => vec![Kind::ResponseCreated { response: in_progress(id) }],
+        Event::RunStarted => vec![Kind::ResponseStarted { response: in_progress(id) }],
         Event::RunResumed { attempt } => {
             let message = format!("resumed after an interruption, attempt {attempt}");
             vec![log(recorded, run_started_at, LogLevel::Info, "startup", message)]
+        }
+        Event::RunPaused => vec![Kind::RunPaused {}],
+        Event::SteeringReceived { steering } => vec![Kind::SteeringReceived { steering: steering.into() }],
+        Event::SteeringDelivered { steering } => vec![Kind::SteeringDelivered { steering: steering.into() }],
+        Event::ModelChanged { from, to, reason } => {
+            let message = format!("{from} cannot answer ({reason}). The run goes on with {to}.");
+            vec![log(recorded, run_started_at, LogLevel::Warning, "model", message)]
         }
         Event::ComputerStarting => vec![Kind::ComputerStarting {}],
         Event::ItemStarted { item } => vec![Kind::ItemCreated { item: item.into() }],
         Event::ItemCompleted { item } => vec![Kind::ItemCompleted { item: item.into() }],
         Event::Log { level, topic, message } => vec![log(recorded, run_started_at, *level, topic, message.clone())],
-        Event::RunFinished { outcome, spent } => finished(run_id, outcome, *spent),
+        Event::Compacted { trigger, pre_tokens, post_tokens } => {
+            let message = match post_tokens {
+                0 => "the conversation so far was cleared for the model".to_owned(),
+                _ => format!("the conversation so far was summarised: {pre_tokens} tokens became about {post_tokens}"),
+            };
+            let context = CompactedView { trigger: *trigger, pre_tokens: *pre_tokens, post_tokens: *post_tokens };
+            let line = log(recorded, run_started_at, LogLevel::Info, "action_summary", message);
+            vec![line, Kind::ContextCompacted { context }]
+        }
+        Event::RunFinished { outcome, spent } => finished(id, outcome, *spent),
     };
     let origin = Origin {
         thread_id: recorded.thread_id.to_string(),
@@ -66,15 +86,29 @@ pub(crate) fn render_delta(delta: Delta) -> WireEvent {
     WireEvent { kind, sequence: None, origin: None }
 }
 
+impl Kind {
+    /// Somebody begins to answer a side question.
+    pub(crate) fn answer_started(question: &str) -> Self {
+        Self::ResponseStarted { response: in_progress(question) }
+    }
+}
+
+/// Gives the events by which the answer to a side question ends. It is told like a run of its own.
+pub(crate) fn render_answer(question: &str, item: Option<Item>, outcome: &Outcome, spent: Spent) -> Vec<WireEvent> {
+    let said = item.map(|item| Kind::ItemCompleted { item: (&item).into() });
+    said.into_iter().chain(finished(question, outcome, spent)).map(WireEvent::of).collect()
+}
+
 /// The end of a run, wherever a client looks for it.
-fn finished(run_id: Option<&RunId>, outcome: &Outcome, spent: Spent) -> Vec<Kind> {
+fn finished(id: &str, outcome: &Outcome, spent: Spent) -> Vec<Kind> {
     let status = outcome.status().as_str();
     let response =
-        ResponseView { status, usage: Some(spent.into()), cost_usd: Some(spent.cost.as_usd()), ..in_progress(run_id) };
+        ResponseView { status, usage: Some(spent.into()), cost_usd: Some(spent.cost.as_usd()), ..in_progress(id) };
     let completed = Kind::StreamCompleted {
         run: RunSummary {
-            id: run_id.map(ToString::to_string).unwrap_or_default(),
+            id: id.to_owned(),
             status,
+            stop_reason: outcome.reason().to_owned(),
             tokens: spent.into(),
             total_tokens: spent.total_tokens(),
             cost_usd: spent.cost.as_usd(),
@@ -94,17 +128,17 @@ fn finished(run_id: Option<&RunId>, outcome: &Outcome, spent: Spent) -> Vec<Kind
             ]
         }
         // No `stream.error`: one SDK throws at it, and what the user asked for is not an error.
-        Outcome::Cancelled => {
-            let error = FailureView { message: CANCELLED.to_owned(), code: "cancelled".to_owned() };
+        Outcome::Cancelled | Outcome::Interrupted => {
+            let message = if *outcome == Outcome::Cancelled { CANCELLED } else { INTERRUPTED };
+            let error = FailureView { message: message.to_owned(), code: outcome.reason().to_owned() };
             vec![Kind::ResponseFailed { response: ResponseView { error: Some(error), ..response } }, completed]
         }
     }
 }
 
-fn in_progress(run_id: Option<&RunId>) -> ResponseView {
-    let tail = run_id.map(RunId::as_str).unwrap_or_default();
+fn in_progress(id: &str) -> ResponseView {
     ResponseView {
-        id: format!("resp_{}", tail.strip_prefix("run_").unwrap_or(tail)),
+        id: format!("resp_{}", id.strip_prefix("run_").unwrap_or(id)),
         status: "in_progress",
         content: None,
         error: None,
@@ -124,6 +158,12 @@ fn log(
     let seconds = elapsed.num_seconds().max(0);
     let time = format!("{:02}:{:02}", seconds / 60, seconds % 60);
     Kind::Log { log: LogView { time, message, level, event_type: topic.to_owned(), metadata: None } }
+}
+
+impl From<&Steering> for SteeringView {
+    fn from(note: &Steering) -> Self {
+        Self { id: note.id.to_string(), mode: note.mode.as_str(), content: note.content.clone() }
+    }
 }
 
 impl From<Spent> for Usage {

@@ -65,6 +65,7 @@ impl World {
             environment_id: environment.clone(),
             agent_id: None,
             app_id: None,
+            limits: domain::limits::Limits::default(),
             title: None,
             task: None,
             metadata: None,

@@ -2,7 +2,9 @@
 
 mod leases;
 mod ownership;
+mod queue;
 mod runs;
+mod steering;
 mod tail;
 
 use domain::{ThreadId, run::RunOptions};
@@ -16,7 +18,15 @@ use testing::Database;
 pub(crate) const TTL: std::time::Duration = std::time::Duration::from_secs(15);
 
 pub(crate) fn new_thread(environment: domain::EnvironmentId) -> NewThread {
-    NewThread { environment_id: environment, agent_id: None, app_id: None, title: None, task: None, metadata: None }
+    NewThread {
+        environment_id: environment,
+        agent_id: None,
+        app_id: None,
+        title: None,
+        task: None,
+        metadata: None,
+        limits: domain::limits::Limits::default(),
+    }
 }
 
 pub(crate) fn new_run(content: &str) -> NewRun {

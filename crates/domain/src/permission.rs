@@ -10,6 +10,7 @@
 //! opens by itself is for the sandbox to limit.
 
 mod paths;
+mod request;
 mod rule;
 mod shell;
 
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use request::{Decided, Decider, Decision, Request, UnknownWord};
 pub use rule::{InvalidRule, Rule};
 
 use rule::Match;

@@ -49,6 +49,9 @@ struct ListQuery {
     /// Leaves out the messages' metadata.
     #[serde(default, deserialize_with = "query::boolean")]
     compact: Option<bool>,
+    /// Shows also the messages that the thread was rewound behind; they have `supersededAt`.
+    #[serde(default, deserialize_with = "query::boolean", rename = "includeSuperseded")]
+    include_superseded: Option<bool>,
 }
 
 /// A run that was started without a stream.
@@ -73,7 +76,10 @@ async fn list_messages(
     let page = query::page(query.limit, query.offset, 50, 100)?;
     let order = parse_order(query.order.as_deref(), Order::OldestFirst)?;
     find_thread(&api, &caller, &id).await?;
-    let messages = api.store.list_messages(&id, order, page).await?;
+    let messages = match query.include_superseded {
+        Some(true) => api.store.list_all_messages(&id, order, page).await?,
+        Some(false) | None => api.store.list_messages(&id, order, page).await?,
+    };
     let is_compact = query.compact.unwrap_or(false);
     Ok(Json(List::new(messages, page, |message| {
         let view = MessageView::from(message);

@@ -189,12 +189,30 @@ fn parse_time(text: &str) -> Result<DateTime<Utc>> {
     })
 }
 
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+struct GetQuery {
+    /// Shows also the messages that the thread was rewound behind; they have `supersededAt`.
+    #[serde(default, deserialize_with = "query::boolean")]
+    include_superseded: Option<bool>,
+}
+
 /// Get a thread with its messages
-#[utoipa::path(get, path = "/threads/{id}", tag = "threads", params(("id" = String, Path, description = "The thread's id")),
+#[utoipa::path(get, path = "/threads/{id}", tag = "threads",
+    params(("id" = String, Path, description = "The thread's id"), GetQuery),
     responses((status = 200, description = "The thread", body = ThreadEnvelope)))]
-async fn get_thread(State(api): State<Api>, caller: Caller, Path(id): Path<ThreadId>) -> Result<Json<ThreadEnvelope>> {
+async fn get_thread(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<ThreadId>,
+    Query(query): Query<GetQuery>,
+) -> Result<Json<ThreadEnvelope>> {
     let thread = find_thread(&api, &caller, &id).await?;
-    let messages = api.store.list_messages(&id, Order::OldestFirst, Page::ALL).await?;
+    let messages = match query.include_superseded {
+        Some(true) => api.store.list_all_messages(&id, Order::OldestFirst, Page::ALL).await?,
+        Some(false) | None => api.store.list_messages(&id, Order::OldestFirst, Page::ALL).await?,
+    };
     let messages = messages.items.into_iter().map(MessageView::from).collect();
     Ok(Json(ThreadEnvelope { thread: ThreadView::from(thread).with_messages(messages) }))
 }

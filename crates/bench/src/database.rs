@@ -105,7 +105,7 @@ impl Database {
             };
             let thread = store.create_thread(&project, new).await?;
             let messages = vec!["write".into()];
-            let new = NewRun { id: None, messages, options: Default::default(), idempotency: None };
+            let new = NewRun { messages, ..NewRun::default() };
             store.start_run(&project, &thread.id, new).await?;
         }
         let claimed = store.claim_runs(WRITERS as i64, LEASE).await?;

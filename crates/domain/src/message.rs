@@ -65,4 +65,6 @@ pub struct Message {
     /// Number of tool calls behind an assistant message.
     pub actions_count: Option<i64>,
     pub created_at: DateTime<Utc>,
+    /// When the thread was rewound to before it.
+    pub superseded_at: Option<DateTime<Utc>>,
 }

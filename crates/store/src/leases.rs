@@ -301,7 +301,7 @@ impl Store {
                  from run
                  where t.id = run.thread_id
                  returning t.id, t.last_sequence,
-                     t.message_count - cardinality($17::text[]) as message_position,
+                     t.message_count + t.superseded_count - cardinality($17::text[]) as message_position,
                      t.last_sequence - cardinality($3::text[]) as sequence,
                      t.last_position - cardinality($4::text[]) as position
              ), new_events as (
@@ -520,11 +520,12 @@ pub(crate) async fn finish(
                  updated_at = now()
              from run
              where t.id = run.thread_id
-             returning t.id, t.project_id, t.agent_id, t.last_sequence, t.message_count, t.held
+             returning t.id, t.project_id, t.agent_id, t.last_sequence, t.held,
+                 t.message_count + t.superseded_count as next_message
          ), new_message as (
              insert into messages (id, thread_id, position, role, content, run_id, input_tokens, output_tokens,
                  duration_ms, actions_count)
-             select $7, thread.id, thread.message_count - 1, 'assistant', $5, run.id,
+             select $7, thread.id, thread.next_message - 1, 'assistant', $5, run.id,
                  run.input_tokens + run.cache_read_tokens + run.cache_write_tokens, run.output_tokens,
                  extract(epoch from run.completed_at - run.started_at) * 1000, run.calls
              from thread, run

@@ -23,6 +23,7 @@ pub mod postgres;
 pub mod projects;
 pub mod queue;
 pub mod responses;
+pub mod rewind;
 pub mod runs;
 pub mod seal;
 pub mod side_questions;

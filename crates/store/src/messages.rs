@@ -25,28 +25,54 @@ pub enum Order {
 }
 
 impl Store {
-    /// Lists the messages of a thread.
+    /// Lists the messages of a thread, without those that it was rewound behind.
     pub async fn list_messages(&self, thread: &ThreadId, order: Order, page: Page) -> Result<Paged<Message>> {
+        self.list_messages_of(thread, order, page, false).await
+    }
+
+    /// Lists all messages of a thread, also those that it was rewound behind.
+    pub async fn list_all_messages(&self, thread: &ThreadId, order: Order, page: Page) -> Result<Paged<Message>> {
+        self.list_messages_of(thread, order, page, true).await
+    }
+
+    async fn list_messages_of(
+        &self,
+        thread: &ThreadId,
+        order: Order,
+        page: Page,
+        with_superseded: bool,
+    ) -> Result<Paged<Message>> {
         let rows = sqlx::query(match order {
             Order::OldestFirst => {
                 "-- list_messages
-                 select * from messages where thread_id = $1 order by position limit $2 offset $3"
+                 select * from messages
+                 where thread_id = $1 and ($4 or superseded_at is null)
+                 order by position
+                 limit $2 offset $3"
             }
             Order::NewestFirst => {
                 "-- list_messages: newest first
-                 select * from messages where thread_id = $1 order by position desc limit $2 offset $3"
+                 select * from messages
+                 where thread_id = $1 and ($4 or superseded_at is null)
+                 order by position desc
+                 limit $2 offset $3"
             }
         })
         .bind(thread.as_str())
         .bind(page.limit)
         .bind(page.offset)
+        .bind(with_superseded)
         .fetch_all(&self.pool)
         .await?;
-        let total = sqlx::query_scalar("select message_count from threads where id = $1")
-            .bind(thread.as_str())
-            .fetch_optional(&self.pool)
-            .await?
-            .unwrap_or(0);
+        let total = sqlx::query_scalar(
+            "-- list_messages: total
+             select message_count + (case when $2 then superseded_count else 0 end) from threads where id = $1",
+        )
+        .bind(thread.as_str())
+        .bind(with_superseded)
+        .fetch_optional(&self.pool)
+        .await?
+        .unwrap_or(0);
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
     }
 
@@ -87,5 +113,6 @@ fn read(row: &PgRow) -> Result<Message> {
         duration_ms: row.try_get("duration_ms")?,
         actions_count: row.try_get("actions_count")?,
         created_at: row.try_get("created_at")?,
+        superseded_at: row.try_get("superseded_at")?,
     })
 }

@@ -80,7 +80,8 @@ impl Store {
     /// # Errors
     /// As of [`Store::start_run`]; `Busy` only with [`IfBusy::Refuse`], or if runs come and go too fast.
     pub async fn send(&self, project: &ProjectId, thread: &ThreadId, new: NewRun, if_busy: IfBusy) -> Result<Accepted> {
-        if if_busy == IfBusy::Refuse {
+        // A thread cannot be rewound under a run, nor later to what its sender has not seen.
+        if if_busy == IfBusy::Refuse || new.rewind.is_some() {
             return Ok(Accepted::Started(self.start_run(project, thread, new).await?));
         }
         for _ in 0..MAX_TRIES {
@@ -326,7 +327,8 @@ pub(crate) async fn promote(tx: &mut PgConnection, thread: &ThreadId) -> Result<
                  updated_at = now()
              from run
              where t.id = $1
-             returning t.id, t.last_sequence, t.message_count - cardinality($3::text[]) as position
+             returning t.id, t.last_sequence,
+                 t.message_count + t.superseded_count - cardinality($3::text[]) as position
          ), new_messages as (
              insert into messages (id, thread_id, position, role, content, run_id, metadata)
              select m.id, thread.id, thread.position + m.n - 1, m.role, m.content, $2, m.metadata::jsonb

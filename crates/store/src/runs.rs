@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::{
     EnvironmentId, MessageId, ProjectId, RunId, ThreadId,
-    event::Event,
+    event::{Event, LogLevel},
     message::Role,
     run::{Outcome, Run, RunOptions, RunStatus},
     thread::Thread,
@@ -18,12 +18,13 @@ use crate::{
     leases,
     messages::{NewMessage, Order, preview},
     permissions, responses,
+    rewind::{self, Rewind},
     row::{ReadColumn, to_json},
     threads::{self, NewThread},
 };
 
 /// What a new run is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NewRun {
     /// An id of the caller's choice, else one is made.
     pub id: Option<RunId>,
@@ -31,6 +32,8 @@ pub struct NewRun {
     pub messages: Vec<NewMessage>,
     pub options: RunOptions,
     pub idempotency: Option<Idempotency>,
+    /// Takes the thread back to before one of its messages first.
+    pub rewind: Option<Rewind>,
 }
 
 /// What makes a retried request the same request.
@@ -56,7 +59,7 @@ impl Store {
     /// `NotFound` for a thread that is not the project's; `Busy` if a run is under way; `State` if the environment was
     /// deleted; `KeyReused` if the idempotency key came with another request; `Conflict` if the chosen id is taken.
     pub async fn start_run(&self, project: &ProjectId, thread: &ThreadId, new: NewRun) -> Result<Started> {
-        if new.idempotency.is_none() {
+        if new.idempotency.is_none() && new.rewind.is_none() {
             // One statement, one commit.
             let mut connection = self.pool.acquire().await?;
             let started = start(&mut connection, project, thread, &new, false).await?;
@@ -254,15 +257,20 @@ pub(crate) async fn start(
     is_new_thread: bool,
 ) -> Result<Started> {
     let run_id = new.id.clone().unwrap_or_else(RunId::generate);
+    let mut events = Vec::new();
     let ids: Vec<String> = new.messages.iter().map(|_| MessageId::generate().into()).collect();
     let last = new.messages.last().expect("callers pass at least one message");
     let title: String = last.content.trim().lines().next().unwrap_or_default().chars().take(80).collect();
-    let mut events = Vec::new();
     if is_new_thread {
         // The environment's id is filled in below, where it is known.
         events.push(None);
     }
     events.push(Some(to_text(&Event::RunQueued)));
+    if let Some(to) = &new.rewind {
+        let left = rewind::rewind(connection, project, thread, to, &run_id).await?;
+        let message = format!("The thread was rewound: what came after its first {left} messages no longer counts.");
+        events.push(Some(to_text(&Event::Log { level: LogLevel::Info, topic: "rewind".into(), message })));
+    }
 
     let row = sqlx::query(
         "-- start
@@ -287,7 +295,7 @@ pub(crate) async fn start(
                and e.id = t.environment_id
                and e.deleted_at is null
              returning t.id, t.project_id, t.environment_id,
-                 t.message_count - cardinality($7::text[]) as position,
+                 t.message_count + t.superseded_count - cardinality($7::text[]) as position,
                  t.last_sequence - cardinality($12::text[]) as sequence
          ), run as (
              insert into runs (id, thread_id, project_id, message_id, status, options, after_sequence)

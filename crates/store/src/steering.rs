@@ -143,13 +143,13 @@ pub(crate) async fn settle(tx: &mut PgConnection, thread: &ThreadId, run: &RunId
                  update threads
                  set last_position = last_position + 1, message_count = message_count + 1
                  where id = $1
-                 returning id, last_position, message_count
+                 returning id, last_position, message_count + superseded_count as next_message
              ), entry as (
                  insert into transcript (thread_id, position, run_id, role, blocks)
                  select id, last_position, $2, 'user', $3 from thread
              )
              insert into messages (id, thread_id, position, role, content, run_id)
-             select $4, id, message_count - 1, 'user', $5, $2 from thread",
+             select $4, id, next_message - 1, 'user', $5, $2 from thread",
         )
         .bind(thread.as_str())
         .bind(run.as_str())

@@ -35,6 +35,9 @@ pub(crate) struct MessageView {
     log_metadata: Option<Value>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// When the thread was rewound to before it; only where such messages are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superseded_at: Option<Timestamp>,
 }
 
 impl From<Message> for MessageView {
@@ -55,6 +58,7 @@ impl From<Message> for MessageView {
             log_level: None,
             log_metadata: None,
             metadata: message.metadata,
+            superseded_at: message.superseded_at.map(Into::into),
         }
     }
 }

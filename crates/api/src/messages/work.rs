@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use domain::{RunId, agent::ReasoningEffort, environment::is_variable_name, message::Role, run::RunOptions};
+use domain::{MessageId, RunId, agent::ReasoningEffort, environment::is_variable_name, message::Role, run::RunOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{
     messages::NewMessage,
+    rewind::Rewind,
     runs::{Idempotency, NewRun},
 };
 use utoipa::ToSchema;
@@ -52,6 +53,12 @@ pub(crate) struct Work {
     persist_file_changes: Option<bool>,
     /// Accepted; runs are always queued durably.
     queue_when_capacity_unavailable: Option<bool>,
+    /// Takes the thread back first: so many of its messages stay, and the message goes on from there. What came after
+    /// them is kept, marked and hidden.
+    truncate_at_message_index: Option<i64>,
+    /// Takes the thread back to before this message of the user's, which the new one replaces. It wins over
+    /// `truncateAtMessageIndex`.
+    edit_message_id: Option<String>,
     /// `false`: answer at once with JSON, and read the events elsewhere. Absent: stream them.
     stream: Option<bool>,
     /// For this run.
@@ -92,7 +99,7 @@ pub(crate) struct MessageInput {
 }
 
 /// Fields that ask for what this server cannot do yet, and what that is called.
-const UNSUPPORTED: [(&str, &str); 13] = [
+const UNSUPPORTED: [(&str, &str); 11] = [
     ("schedule", "Starting a run by a schedule"),
     ("secrets", "Sending secrets with a message"),
     ("attachments", "Attaching files to a message"),
@@ -101,8 +108,6 @@ const UNSUPPORTED: [(&str, &str); 13] = [
     ("githubRepo", "Working on a GitHub repository"),
     ("knowledgeContext", "Retrieval from knowledge libraries"),
     ("researchModeEnabled", "Deep research"),
-    ("editMessageId", "Editing an earlier message"),
-    ("truncateAtMessageIndex", "Rewinding a thread"),
     ("responseSchema", "Answers that follow a JSON schema"),
     ("mode", "Choosing a mode of work"),
     ("permissionMode", "Choosing a permission mode"),
@@ -175,7 +180,16 @@ impl Work {
             None
         });
         let limits = self.caps.check(&mut fields);
+        if self.truncate_at_message_index.is_some_and(|index| index < 0) {
+            fields.refuse("truncateAtMessageIndex", "must be 0 or more");
+        }
         fields.finish()?;
+        let rewind = match self.edit_message_id.filter(|id| !id.is_empty()) {
+            Some(id) => {
+                Some(Rewind::BeforeMessage(id.parse::<MessageId>().map_err(|_| Error::not_found("Message", &id))?))
+            }
+            None => self.truncate_at_message_index.map(Rewind::ToIndex),
+        };
         let Some(last) = messages.last() else { return Err(Error::missing_field("content")) };
 
         let mut stored = Map::new();
@@ -209,6 +223,7 @@ impl Work {
                 ..RunOptions::default()
             },
             idempotency,
+            rewind,
         })
     }
 }
@@ -262,11 +277,9 @@ mod tests {
         }
         for on in [
             json!({"secrets": [{"key": "A", "value": "B"}]}),
-            json!({"truncateAtMessageIndex": 0}),
             json!({"mcpServers": [{"name": "x", "enabled": false}, {"name": "y"}]}),
             json!({"knowledgeContext": {"libraryIds": ["x"]}}),
             json!({"researchModeEnabled": true}),
-            json!({"editMessageId": "msg_1"}),
         ] {
             let err = work(on.clone()).check_supported().expect_err("is asked for");
             assert_eq!(err.into_response().status(), StatusCode::NOT_IMPLEMENTED, "{on}");

@@ -24,6 +24,7 @@ mod idempotency;
 mod listing;
 mod refusing;
 mod resuming;
+mod rewinding;
 mod running;
 mod speed;
 

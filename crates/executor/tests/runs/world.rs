@@ -126,7 +126,7 @@ impl World {
     }
 
     pub(crate) async fn send_with(&self, content: &str, options: RunOptions) -> Started {
-        let new = NewRun { id: None, messages: vec![content.into()], options, idempotency: None };
+        let new = NewRun { messages: vec![content.into()], options, ..NewRun::default() };
         self.store().start_run(&self.database.project, &self.thread, new).await.expect("a run")
     }
 

@@ -7,7 +7,7 @@ mod runs;
 mod steering;
 mod tail;
 
-use domain::{ThreadId, run::RunOptions};
+use domain::ThreadId;
 use store::{
     leases::Claimed,
     runs::{NewRun, Started},
@@ -30,7 +30,7 @@ pub(crate) fn new_thread(environment: domain::EnvironmentId) -> NewThread {
 }
 
 pub(crate) fn new_run(content: &str) -> NewRun {
-    NewRun { id: None, messages: vec![content.into()], options: RunOptions::default(), idempotency: None }
+    NewRun { messages: vec![content.into()], ..NewRun::default() }
 }
 
 pub(crate) async fn thread(database: &Database) -> ThreadId {

@@ -100,9 +100,11 @@ fn why_unavailable(err: &sandbox::Error) -> String {
     match err {
         sandbox::Error::NoEngine(_) => "The computer cannot be started: no container engine answers.".into(),
         sandbox::Error::NoImage(name) => format!("The computer cannot be started: there is no image '{name}'."),
-        sandbox::Error::Unfiltered(_) => "The computer cannot be started with internet access: this host cannot keep it \
+        sandbox::Error::Unfiltered(_) => {
+            "The computer cannot be started with internet access: this host cannot keep it \
                                           from private networks. Set internetAccess to false, or ask the operator."
-            .into(),
+                .into()
+        }
         _ => "The computer could not be started.".into(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Entries are appended, never changed. Beside `user` and `assistant` there is the role `system`: the parts of the
 //! system prompt as a JSON array of strings. The first such entry is what every request of the thread begins with; the
-//! newest is what later runs compare theirs to.
+//! newest is what later runs compare theirs to. And there are entries that replace everything before them: `compaction`
+//! by a summary, after which the newest instructions become the beginning; `clear` by nothing at all.
 
 use claude::{
     Conversation, Role, ToolUse,
@@ -15,11 +16,18 @@ use domain::{
 use serde_json::value::RawValue;
 use store::transcript::Entry;
 
-use crate::error::End;
+use crate::{error::End, summary::Compaction};
 
 pub(crate) const SYSTEM: &str = "system";
+pub(crate) const COMPACTION: &str = "compaction";
+pub(crate) const CLEAR: &str = "clear";
 pub(crate) const USER: &str = "user";
 pub(crate) const ASSISTANT: &str = "assistant";
+
+/// What a run without a message begins with.
+const GO_ON: &str = "<system-reminder>\nYour work ended before it was done: it was stopped or it failed. The user wants \
+                     you to go on from where it stood. Look at the state first; do not repeat what is done.\n\
+                     </system-reminder>";
 
 /// A thread's conversation so far.
 pub(crate) struct Loaded {
@@ -36,18 +44,37 @@ pub(crate) struct Loaded {
     pub last_reply: Option<String>,
 }
 
+impl Loaded {
+    fn empty() -> Self {
+        Self {
+            conversation: Conversation::new(),
+            system: None,
+            told: None,
+            open_calls: Vec::new(),
+            has_begun: false,
+            last_reply: None,
+        }
+    }
+}
+
 /// Reads a transcript.
 pub(crate) fn load(entries: &[Entry], run: &RunId) -> Result<Loaded, End> {
-    let mut loaded = Loaded {
-        conversation: Conversation::new(),
-        system: None,
-        told: None,
-        open_calls: Vec::new(),
-        has_begun: false,
-        last_reply: None,
-    };
+    let mut loaded = Loaded::empty();
     let unreadable = || "the thread's transcript cannot be read";
     for entry in entries {
+        if entry.role == CLEAR {
+            let has_begun = loaded.has_begun;
+            loaded = Loaded { has_begun, ..Loaded::empty() };
+            continue;
+        }
+        if entry.role == COMPACTION {
+            let compaction = Compaction::read(entry).map_err(End::caused("internal_error", unreadable()))?;
+            let has_begun = loaded.has_begun || (entry.run_id == *run && compaction.is_within_run);
+            let told = loaded.told.take();
+            loaded = Loaded { has_begun, system: told.clone(), told, ..Loaded::empty() };
+            push(&mut loaded.conversation, USER, compaction.blocks.get())?;
+            continue;
+        }
         loaded.has_begun |= entry.run_id == *run;
         if entry.role == SYSTEM {
             let parts: Vec<String> =
@@ -84,7 +111,10 @@ pub(crate) fn opening(
     execution_content: Option<&str>,
 ) -> Vec<(&'static str, String)> {
     let mut entries: Vec<(&'static str, String)> = Vec::new();
-    let (last, before) = messages.split_last().expect("a run has the message that caused it");
+    let Some((last, before)) = messages.split_last() else {
+        // Nobody said anything: the run goes on where the one before it ended.
+        return vec![(USER, texts(&[reminder, GO_ON]))];
+    };
     for message in before {
         match message.role {
             message::Role::User => entries.push((USER, text(&message.content))),
@@ -107,7 +137,13 @@ pub(crate) fn opening(
 
 /// Makes an entry of one text.
 pub(crate) fn text(content: &str) -> String {
-    blocks::to_json(&[NewBlock::Text { text: content }])
+    texts(&[content])
+}
+
+/// Makes an entry of several texts.
+pub(crate) fn texts(contents: &[&str]) -> String {
+    let blocks: Vec<_> = contents.iter().map(|text| NewBlock::Text { text }).collect();
+    blocks::to_json(&blocks)
 }
 
 /// Makes the entry that answers a call.

@@ -10,7 +10,7 @@ use domain::{
     agent::Agent,
     environment::Environment,
     event::Event,
-    run::{Outcome, Run, Spent},
+    run::{Outcome, Run, RunKind, Spent},
 };
 use store::{
     Store,
@@ -21,10 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Options,
+    bounds::{self, Bounds},
+    compaction::Window,
     computer::Computer,
     conversation::{self, ASSISTANT, Loaded, SYSTEM},
     error::End,
     prompt,
+    steering::Reason,
     stop::{Stop, StopSignal},
     tools,
 };
@@ -62,14 +65,29 @@ pub(crate) async fn drive(
         run: &claimed.run,
         spent,
         last_sequence,
+        bounds: Bounds::new(&claimed.run),
         opening: Vec::new(),
+        window: Window::new(None),
         open: Vec::new(),
     };
     let outcome = match driver.advance().await {
         Ok(outcome) => outcome,
         Err(End::Stop(Stop::Cancelled)) => {
-            driver.wind_up().await?;
+            driver.wind_up("The user stopped the run").await?;
             Outcome::Cancelled
+        }
+        Err(End::Stop(Stop::Interrupted)) => {
+            driver.wind_up("The user stopped the run to send another message").await?;
+            Outcome::Interrupted
+        }
+        Err(End::Stop(Stop::TimedOut)) => {
+            driver.wind_up("The run was stopped at its time limit").await?;
+            let (code, message) = driver.timed_out();
+            Outcome::Failed { code: code.into(), message }
+        }
+        Err(End::Failed { code, message, .. }) if bounds::is_limit(code) => {
+            driver.wind_up("The run was stopped at a limit").await?;
+            Outcome::Failed { code: code.into(), message }
         }
         Err(End::Failed { code, message, source }) => {
             match source {
@@ -94,10 +112,12 @@ pub(crate) struct Driver<'a> {
     pub lease: &'a mut Lease,
     pub run: &'a Run,
     pub spent: Spent,
+    pub bounds: Bounds,
     /// The newest event committed, as deltas name it.
     pub last_sequence: i64,
     /// The run's first entries, until they are committed with the first reply.
     pub opening: Vec<(&'static str, String)>,
+    pub window: Window,
     /// Calls of the last reply that have no result yet.
     pub open: Vec<ToolUse>,
 }
@@ -114,7 +134,7 @@ impl Driver<'_> {
             ));
         }
         let (store, run) = (&self.parts.store, self.run);
-        let (agent, environment, secrets, entries, messages) = futures::try_join!(
+        let (agent, environment, secrets, entries, messages, usage) = futures::try_join!(
             async {
                 match &run.agent_id {
                     Some(id) => store.find_agent(&run.project_id, id).await,
@@ -125,10 +145,16 @@ impl Driver<'_> {
             store.open_secrets(&run.environment_id),
             store.load_transcript(&run.thread_id),
             store.list_run_messages(&run.thread_id, &run.id),
+            store.find_context_usage(&run.thread_id),
         )?;
         let environment = environment
             .ok_or_else(|| End::failed("environment_deleted", "The environment of this thread was deleted."))?;
         let mut computer = Computer::new(self.parts, run, &environment, secrets).await?;
+        self.window = Window::new(usage.as_ref());
+        self.read_bounds(agent.as_ref()).await?;
+        if run.options.kind == RunKind::Compact {
+            return self.compact_only(agent.as_ref(), &entries, &computer).await;
+        }
         if !computer.is_running() {
             self.record(Event::ComputerStarting).await?;
         }
@@ -145,11 +171,23 @@ impl Driver<'_> {
         }
         let system = loaded.system.take().expect("a run that has begun has a system prompt");
         let request = self.request(agent.as_ref(), system, &computer);
-        self.turns(request, &mut loaded, &computer).await
+        let (time_left, signal) = (self.time_left(), self.signal);
+        let clock = async move {
+            if let Some(time_left) = time_left {
+                tokio::time::sleep(time_left).await;
+                signal.stop(Stop::TimedOut);
+            }
+            // What is under way sees the signal and comes to its end.
+            futures::future::pending::<std::convert::Infallible>().await
+        };
+        tokio::select! {
+            outcome = self.turns(request, &mut loaded, &computer) => outcome,
+            never = clock => match never {},
+        }
     }
 
     /// Deals with what an earlier attempt, or an earlier run of the thread, left unfinished.
-    async fn close_gaps(&mut self, loaded: &mut Loaded) -> Result<Option<Outcome>, End> {
+    pub(crate) async fn close_gaps(&mut self, loaded: &mut Loaded) -> Result<Option<Outcome>, End> {
         let calls = std::mem::take(&mut loaded.open_calls);
         if !calls.is_empty() {
             let text = "This call was interrupted: the server was stopped while it ran. Whether it had an effect is \
@@ -202,16 +240,34 @@ impl Driver<'_> {
     ) -> Result<Outcome, End> {
         let mut request = request;
         let mut nudges = 0;
-        for _ in self.run.turns.unsigned_abs()..self.parts.options.max_turns {
+        // A reply that the back end paused is sent back as it is, with nothing said after it.
+        let mut is_paused = false;
+        loop {
             if self.soft.is_cancelled() {
                 return Err(Stop::ShuttingDown.into());
             }
+            if self.lease.is_pause_requested() {
+                return Err(Stop::Paused.into());
+            }
+            self.check_bounds()?;
+            if !is_paused {
+                self.take_notes(&mut loaded.conversation, Reason::Any).await?;
+            }
+            self.compact_if_full(&mut request, loaded).await?;
             let asked_at = Instant::now();
-            let (response, blocks) = self.ask(&request, &loaded.conversation).await?;
+            let (response, blocks) = match self.ask(&mut request, &loaded.conversation).await {
+                Err(end) if end.is_window_exceeded() => {
+                    self.make_room(&mut request, loaded, end).await?;
+                    continue;
+                }
+                reply => reply?,
+            };
             if response.stop_reason == StopReason::Refusal {
                 return self.refused(&request, &response, asked_at).await;
             }
+            self.bounds.turns += 1;
             self.commit_reply(&request, &response, blocks, asked_at).await?;
+            is_paused = response.stop_reason == StopReason::PauseTurn;
             if !response.content.get().starts_with("[]") {
                 conversation::push(&mut loaded.conversation, ASSISTANT, response.content.get())?;
             }
@@ -227,6 +283,9 @@ impl Driver<'_> {
                     self.nudge(&mut loaded.conversation, "Go on, or say what came out.").await?;
                 }
                 StopReason::EndTurn | StopReason::StopSequence => {
+                    if self.take_notes(&mut loaded.conversation, Reason::ToFollow).await? {
+                        continue;
+                    }
                     return Ok(Outcome::Completed { content: response.text });
                 }
                 StopReason::MaxTokens if nudges < MAX_NUDGES => {
@@ -247,15 +306,17 @@ impl Driver<'_> {
                 }
                 StopReason::MaxTokens => {
                     return Err(End::failed(
-                        "max_tokens",
+                        "reply_too_long",
                         "The model's reply was cut off at the output limit several times in a row.",
                     ));
                 }
                 StopReason::ContextWindowExceeded => {
-                    return Err(End::failed(
-                        "context_window_exceeded",
-                        "The conversation no longer fits into the model's context window.",
-                    ));
+                    let calls = std::mem::take(&mut self.open);
+                    let text = "This call was not made: your reply was cut off at the end of your context window, so its \
+                                input may be incomplete. Make it again.";
+                    self.answer_all(&calls, text, Some(&mut loaded.conversation)).await?;
+                    let message = "The conversation no longer fits into the model's context window.";
+                    self.make_room(&mut request, loaded, End::failed("context_window_exceeded", message)).await?;
                 }
                 StopReason::Refusal => unreachable!("handled above"),
                 StopReason::Compaction | StopReason::Other(_) => {
@@ -267,9 +328,5 @@ impl Driver<'_> {
                 }
             }
         }
-        Err(End::failed(
-            "max_turns",
-            format!("The run was stopped after {} model calls.", self.parts.options.max_turns),
-        ))
     }
 }

@@ -26,6 +26,11 @@ impl End {
         Self::Failed { code, message: message.into(), source: None }
     }
 
+    /// Tells whether the conversation was more than the model's window takes.
+    pub(crate) fn is_window_exceeded(&self) -> bool {
+        matches!(self, Self::Failed { code: "context_window_exceeded", .. })
+    }
+
     pub(crate) fn caused<E>(code: &'static str, message: impl Into<String>) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -1,11 +1,15 @@
 //! Runs, from claim to end: what the model is asked, which tools it calls, what of it is written down.
 //!
-//! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `calls` the tools of
-//! one reply, `progress` every commit, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. Nothing here knows HTTP or SQL:
+//! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
+//! happens when the window is full (`summary` the texts of that), `calls` the tools of
+//! one reply, `progress` every commit, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `side_questions` are
+//! answered beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
 mod ask;
+mod bounds;
 mod calls;
+mod compaction;
 mod computer;
 mod conversation;
 mod drive;
@@ -14,7 +18,10 @@ mod options;
 mod progress;
 mod prompt;
 mod reply;
+mod side_questions;
+mod steering;
 mod stop;
+mod summary;
 pub mod tools;
 mod worker;
 

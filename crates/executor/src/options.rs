@@ -11,12 +11,32 @@ pub struct Options {
     pub lease: Duration,
     /// How often to look for work that nobody hinted at.
     pub poll: Duration,
-    /// Model calls in one run before it is stopped as failed.
+    /// Runs of one project driven at once, by all processes together; 0 is no limit.
+    pub concurrent_per_project: u32,
+    /// Model calls in one run before it is stopped, where neither agent nor message says another number.
     pub max_turns: u32,
+    /// The same for what a run may cost.
+    pub max_cost: Option<domain::MicroUsd>,
+    /// The same for the time it may work.
+    pub max_duration: Option<Duration>,
     /// The longest reply asked for, in tokens; lowered to what the model can give.
     pub max_tokens: u32,
+    /// How much of the window, in percent of what a reply leaves of it, may be used before the conversation is compacted.
+    pub compact_at_percent: u32,
     /// The model of threads whose agent names none.
     pub default_model: String,
+    /// The model that a run goes on with when its own cannot answer after all retries.
+    pub fallback_model: Option<String>,
+}
+
+impl Options {
+    /// Gives the number of tokens from which on a conversation with the model is compacted.
+    pub fn compact_at(&self, model: &claude::Model) -> i64 {
+        let reply = u64::from(self.max_tokens).min(model.max_output_tokens);
+        // A small window must not be all reply.
+        let room = model.context_tokens.saturating_sub(reply).max(model.context_tokens / 2);
+        i64::try_from(room.saturating_mul(u64::from(self.compact_at_percent)) / 100).unwrap_or(i64::MAX)
+    }
 }
 
 impl Default for Options {
@@ -25,9 +45,14 @@ impl Default for Options {
             concurrent_runs: 256,
             lease: Duration::from_secs(15),
             poll: Duration::from_millis(500),
+            concurrent_per_project: 0,
             max_turns: 500,
+            max_cost: Some(domain::MicroUsd(5_000_000)),
+            max_duration: Some(Duration::from_secs(6 * 60 * 60)),
             max_tokens: 32_000,
+            compact_at_percent: 80,
             default_model: "claude-sonnet-5-5".into(),
+            fallback_model: None,
         }
     }
 }

@@ -47,21 +47,22 @@ impl Driver<'_> {
             .map(|call| Event::ItemCompleted { item: Item::ToolCall(to_tool_call(call, Some(result.clone()))) })
             .collect();
         let calls = i32::try_from(calls.len()).unwrap_or(i32::MAX);
-        self.checkpoint(Checkpoint { transcript, events, turn: None, calls }).await
+        self.checkpoint(Checkpoint { transcript, events, calls, ..Checkpoint::default() }).await
     }
 
-    /// After a cancel: no process of the run is left, and no call without an answer, so that the thread can go on.
-    pub(crate) async fn wind_up(&mut self) -> Result<(), End> {
+    /// After a stop: no process of the run is left, and no call without an answer, so that the thread can go on. `what`
+    /// happened is told to the model.
+    pub(crate) async fn wind_up(&mut self, what: &str) -> Result<(), End> {
         if let Some(sandbox) = self.parts.sandboxes.find(&self.run.environment_id).await {
             match sandbox.kill_group(self.run.id.as_str()).await {
                 Ok(0) => {}
-                Ok(killed) => tracing::info!(killed, "killed the processes of the cancelled run"),
+                Ok(killed) => tracing::info!(killed, "killed the processes of the stopped run"),
                 Err(err) => tracing::error!(error = &err as &dyn std::error::Error, "cannot kill the run's processes"),
             }
         }
-        self.keep_opening("The user stopped the run before you replied.").await?;
+        self.keep_opening(&format!("{what} before you replied.")).await?;
         let calls = std::mem::take(&mut self.open);
-        self.answer_all(&calls, "The user stopped the run before this call had a result.", None).await
+        self.answer_all(&calls, &format!("{what} before this call had a result."), None).await
     }
 
     /// Commits the run's first entries where no reply did, so that the next run's model knows what was asked.

@@ -26,8 +26,9 @@ impl Driver<'_> {
         }
         let turn = self.turn(request, response, asked_at);
         self.spent += turn.spent;
+        self.window.measure(response);
         let events = blocks.into_iter().filter_map(to_event).collect();
-        self.checkpoint(Checkpoint { transcript, events, turn: Some(turn), calls: 0 }).await
+        self.checkpoint(Checkpoint { transcript, events, turn: Some(turn), ..Checkpoint::default() }).await
     }
 
     /// Ends a run whose model refused. The reply is dropped, as the API asks; what it cost is kept.
@@ -46,28 +47,17 @@ impl Driver<'_> {
         Err(End::failed("refusal", format!("The model declined to answer: {why}.")))
     }
 
-    fn turn(&self, request: &claude::Request, response: &claude::Response, asked_at: Instant) -> store::leases::Turn {
-        let usage = &response.usage;
-        let to_i64 = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-        let cost = self
-            .parts
-            .catalogue
-            .price(usage, &response.model)
-            .or_else(|| self.parts.catalogue.price(usage, &request.model));
-        if cost.is_none() {
-            tracing::warn!(model = request.model, "no price is known for this model; its cost counts as 0");
-        }
+    pub(crate) fn turn(
+        &self,
+        request: &claude::Request,
+        response: &claude::Response,
+        asked_at: Instant,
+    ) -> store::leases::Turn {
         store::leases::Turn {
             model: response.model.clone(),
             request_id: response.request_id.clone(),
             stop_reason: response.stop_reason.as_str().to_owned(),
-            spent: Spent {
-                input_tokens: to_i64(usage.input_tokens),
-                output_tokens: to_i64(usage.output_tokens),
-                cache_read_tokens: to_i64(usage.cache_read_input_tokens),
-                cache_write_tokens: to_i64(usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens),
-                cost: domain::MicroUsd(cost.unwrap_or(0)),
-            },
+            spent: spent(&self.parts.catalogue, request, response),
             duration: asked_at.elapsed(),
         }
     }
@@ -79,6 +69,23 @@ impl Driver<'_> {
             .max_output(&request.model)
             .map_or(request.max_tokens, |most| u32::try_from(most).unwrap_or(u32::MAX));
         request.max_tokens.saturating_mul(2).min(most.max(request.max_tokens))
+    }
+}
+
+/// Gives what a reply took.
+pub(crate) fn spent(catalogue: &claude::Catalogue, request: &claude::Request, response: &claude::Response) -> Spent {
+    let usage = &response.usage;
+    let to_i64 = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+    let cost = catalogue.price(usage, &response.model).or_else(|| catalogue.price(usage, &request.model));
+    if cost.is_none() {
+        tracing::warn!(model = request.model, "no price is known for this model; its cost counts as 0");
+    }
+    Spent {
+        input_tokens: to_i64(usage.input_tokens),
+        output_tokens: to_i64(usage.output_tokens),
+        cache_read_tokens: to_i64(usage.cache_read_input_tokens),
+        cache_write_tokens: to_i64(usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens),
+        cost: domain::MicroUsd(cost.unwrap_or(0)),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     Options,
     drive::{self, Parts},
     error::End,
+    side_questions,
     stop::{Stop, StopSignal},
     tools,
 };
@@ -45,7 +46,7 @@ impl Executor {
     /// cancelled, runs are given back where they stand. Returns when no run is held any more.
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
         tokio::select! {
-            () = self.work(&soft, &hard) => {}
+            _ = futures::future::join(self.work(&soft, &hard), side_questions::work(&self.parts, &soft)) => {}
             never = relay_cancels(&self.parts) => match never {},
         }
     }
@@ -57,7 +58,13 @@ impl Executor {
             let Some(permit) = soft.run_until_cancelled(permits.clone().acquire_owned()).await else { break };
             let permit = permit.expect("the semaphore is never closed");
             let free = 1 + permits.available_permits().min(CLAIM_BATCH - 1);
-            let claimed = match self.parts.store.claim_runs(free as i64, self.parts.options.lease).await {
+            let options = &self.parts.options;
+            let claimed = match self
+                .parts
+                .store
+                .claim_runs_within(free as i64, options.lease, options.concurrent_per_project)
+                .await
+            {
                 Ok(claimed) => claimed,
                 Err(err) => {
                     tracing::warn!(error = &err as &dyn std::error::Error, "cannot claim runs, trying again");
@@ -111,7 +118,7 @@ async fn relay_cancels(parts: &Parts) -> std::convert::Infallible {
 async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, hard: CancellationToken) {
     let signal = StopSignal::default();
     if claimed.run.is_cancel_requested {
-        signal.stop(Stop::Cancelled);
+        signal.stop(if claimed.run.is_interrupt { Stop::Interrupted } else { Stop::Cancelled });
     }
     let renewal = claimed.lease.renewal();
     let end = {
@@ -127,7 +134,18 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
     match end {
         Ok(()) => {}
         Err(End::Stop(Stop::LeaseLost)) => tracing::warn!("another worker has taken the run over"),
-        Err(End::Stop(Stop::Cancelled | Stop::ShuttingDown)) => match parts.store.release(claimed.lease).await {
+        Err(End::Stop(Stop::Paused)) => match parts.store.park_paused(claimed.lease).await {
+            Ok(true) => tracing::info!("the run stands still until somebody resumes it"),
+            Ok(false) => tracing::info!("gave the run back: nobody wants it to stand still any more"),
+            Err(err) => {
+                tracing::warn!(error = &err as &dyn std::error::Error, "cannot park the run; its lease will end")
+            }
+        },
+        Err(End::Stop(Stop::Cancelled | Stop::Interrupted | Stop::TimedOut | Stop::ShuttingDown)) => match parts
+            .store
+            .release(claimed.lease)
+            .await
+        {
             Ok(()) => tracing::info!("gave the run back to be continued"),
             Err(err) => {
                 tracing::warn!(error = &err as &dyn std::error::Error, "cannot give the run back; its lease will end")
@@ -163,7 +181,7 @@ async fn watch(parts: &Parts, lease: &Renewal, signal: &StopSignal, hard: &Cance
             Ok(renewed) => {
                 renewed_at = Instant::now();
                 if renewed.is_cancel_requested {
-                    return signal.stop(Stop::Cancelled);
+                    return signal.stop(if renewed.is_interrupt { Stop::Interrupted } else { Stop::Cancelled });
                 }
             }
             Err(store::Error::LeaseLost) => return signal.stop(Stop::LeaseLost),

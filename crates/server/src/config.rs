@@ -124,6 +124,8 @@ pub(crate) struct Runs {
     pub(crate) max_turns: u32,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) max_tokens: u32,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) compact_at: u32,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) drain: Duration,
 }

@@ -11,15 +11,17 @@ use api::{Model, Models};
 const ASK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Gives the catalogue as the API shows it.
-pub(crate) fn from_catalogue(catalogue: &claude::Catalogue) -> Models {
-    Models { entries: catalogue.models().iter().map(known).collect() }
+pub(crate) fn from_catalogue(catalogue: &claude::Catalogue, options: &executor::Options) -> Models {
+    Models { entries: catalogue.models().iter().map(|model| known(model, options)).collect() }
 }
 
-fn known(model: &claude::Model) -> Model {
+fn known(model: &claude::Model, options: &executor::Options) -> Model {
     Model {
         id: model.id.clone(),
         label: Some(model.name.clone()),
         context_window: Some(show_tokens(model.context_tokens)),
+        context_tokens: i64::try_from(model.context_tokens).ok(),
+        compact_at_tokens: Some(options.compact_at(model)),
         ..Model::default()
     }
 }
@@ -27,7 +29,12 @@ fn known(model: &claude::Model) -> Model {
 /// Asks the back end which models it has, and offers those.
 ///
 /// One without that route (many imitate only the messages) leaves the catalogue as it is.
-pub(crate) async fn ask(client: claude::Client, catalogue: Arc<claude::Catalogue>, models: Arc<RwLock<Models>>) {
+pub(crate) async fn ask(
+    client: claude::Client,
+    catalogue: Arc<claude::Catalogue>,
+    options: executor::Options,
+    models: Arc<RwLock<Models>>,
+) {
     let listed = match tokio::time::timeout(ASK_LIMIT, client.list_models()).await {
         Ok(Ok(listed)) => listed,
         Ok(Err(claude::Error::Status { status: 404 | 405 | 501, .. })) => {
@@ -39,7 +46,7 @@ pub(crate) async fn ask(client: claude::Client, catalogue: Arc<claude::Catalogue
         }
         Err(_) => return tracing::warn!("the model back end did not list its models in time"),
     };
-    let entries = merge(&catalogue, listed);
+    let entries = merge(&catalogue, &options, listed);
     if entries.is_empty() {
         return;
     }
@@ -47,14 +54,19 @@ pub(crate) async fn ask(client: claude::Client, catalogue: Arc<claude::Catalogue
     *models.write().unwrap_or_else(PoisonError::into_inner) = Models { entries };
 }
 
-fn merge(catalogue: &claude::Catalogue, listed: Vec<claude::ModelInfo>) -> Vec<Model> {
+fn merge(catalogue: &claude::Catalogue, options: &executor::Options, listed: Vec<claude::ModelInfo>) -> Vec<Model> {
     listed
         .into_iter()
         .filter(|info| info.lifecycle.as_deref() != Some("retired"))
         .map(|info| {
-            let known = catalogue.find(&info.id).map(known).unwrap_or_default();
+            let known = catalogue.find(&info.id).map(|model| known(model, options)).unwrap_or_default();
             Model {
                 label: info.display_name.or(known.label.clone()),
+                // What compaction goes by is our catalogue; the back end's own number is what people see.
+                context_tokens: info
+                    .max_input_tokens
+                    .and_then(|tokens| tokens.try_into().ok())
+                    .or(known.context_tokens),
                 context_window: info.max_input_tokens.map(show_tokens).or(known.context_window.clone()),
                 id: info.id,
                 ..known
@@ -85,7 +97,7 @@ mod tests {
             info(r#"{"id": "local-model", "display_name": "Local"}"#),
             info(r#"{"id": "old", "lifecycle": "retired"}"#),
         ];
-        let merged = merge(&catalogue, listed);
+        let merged = merge(&catalogue, &executor::Options::default(), listed);
         assert_eq!(merged.len(), 2);
         assert_eq!(merged[0].label.as_deref(), Some(known.name.as_str()));
         assert_eq!(merged[0].context_window.as_deref(), Some("200K"));

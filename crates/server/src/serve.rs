@@ -93,7 +93,8 @@ async fn serve(
                 lifecycle.soft.clone(),
                 move || metrics.render(),
             );
-            *api.models.write().unwrap_or_else(PoisonError::into_inner) = models::from_catalogue(&catalogue);
+            *api.models.write().unwrap_or_else(PoisonError::into_inner) =
+                models::from_catalogue(&catalogue, &wiring::executor_options(config));
             start(loaded, lifecycle, api, Ends { claude, catalogue, web }, listener);
             announce(loaded, address);
             lifecycle.drained(config.runs.drain).await;
@@ -160,7 +161,7 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     lifecycle.spawn_vital("executor", executor.run(soft.clone(), hard.clone()));
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
     tracker.spawn(sweep::run(api.store.clone(), soft.clone()));
-    let asking = models::ask(claude, catalogue, api.models.clone());
+    let asking = models::ask(claude, catalogue, wiring::executor_options(&loaded.config), api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
     let header_timeout = api.settings.header_timeout;
     lifecycle.spawn_vital("http", http::serve(listener, api::router(api), header_timeout, lifecycle.clone()));

@@ -119,6 +119,7 @@ pub(crate) fn executor_options(config: &Config) -> executor::Options {
         poll: settings.poll,
         max_turns: settings.max_turns,
         max_tokens: settings.max_tokens,
+        compact_at_percent: settings.compact_at.min(100),
         default_model: config.model.default.to_string(),
     }
 }

@@ -10,12 +10,7 @@ use domain::{
 };
 use sqlx::Row;
 
-use crate::{
-    Error, Result, Store,
-    events::to_text,
-    row::to_json,
-    runs::Started,
-};
+use crate::{Error, Result, Store, events::to_text, row::to_json, runs::Started};
 
 /// How full the window was at the thread's newest reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,12 +34,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`; `State` if nothing was said in the thread yet.
-    pub async fn ask_side_question(
-        &self,
-        project: &ProjectId,
-        thread: &ThreadId,
-        prompt: &str,
-    ) -> Result<QuestionId> {
+    pub async fn ask_side_question(&self, project: &ProjectId, thread: &ThreadId, prompt: &str) -> Result<QuestionId> {
         let id = QuestionId::generate();
         let done = sqlx::query(
             "-- ask_side_question
@@ -166,6 +161,21 @@ impl Store {
         .execute(&self.pool)
         .await?;
         self.hub.end_answer(&question.id);
+        Ok(())
+    }
+
+    /// Gives a question back unanswered, to be claimed again at once by anybody.
+    pub async fn release_side_question(&self, question: &ClaimedQuestion) -> Result<()> {
+        sqlx::query(
+            "-- release_side_question
+             update side_questions
+             set status = 'queued', lease_token = null, lease_until = null, attempt = attempt - 1
+             where id = $1 and lease_token = $2 and status = 'running'",
+        )
+        .bind(question.id.as_str())
+        .bind(question.token)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::world::{World, bash};
 
 /// Takes the cache markers out, which move and are not part of what is cached.
-fn without_markers(mut value: Value) -> Value {
+pub(crate) fn without_markers(mut value: Value) -> Value {
     match &mut value {
         Value::Object(object) => {
             object.remove("cache_control");

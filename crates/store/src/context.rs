@@ -10,7 +10,7 @@ use domain::{
 };
 use sqlx::Row;
 
-use crate::{Error, Result, Store, events::to_text, row::to_json, runs::Started};
+use crate::{Error, Result, Store, events::to_text, row::to_json, runs::Started, transcript::COUNTING};
 
 /// How full the window was at the thread's newest reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,22 +35,23 @@ pub struct ContextSize {
 impl Store {
     /// Finds how full the window is; `None` before the first reply, and until the next one after a compaction.
     pub async fn find_context_usage(&self, thread: &ThreadId) -> Result<Option<ContextUsage>> {
-        let row = sqlx::query(
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- find_context_usage
+             with {COUNTING}
              select t.model,
                  t.input_tokens + t.cache_read_tokens + t.cache_write_tokens + t.output_tokens as tokens,
                  coalesce((
-                     select sum(octet_length(e.blocks)) from transcript e
-                     where e.thread_id = $1 and e.position > t.position and e.role in ('user', 'assistant')
+                     select sum(octet_length(e.blocks)) from counting e
+                     where e.position > t.position and e.role in ('user', 'assistant')
                  ), 0)::bigint as newer_bytes
              from turns t join runs r on r.id = t.run_id
              where r.thread_id = $1
                and t.kind = 'reply'
-               and t.position > coalesce(
-                   (select max(position) from transcript where thread_id = $1 and role in ('compaction', 'clear')), 0)
+               and t.position > (select position from marker)
+               and exists (select 1 from counting e where e.position = t.position)
              order by t.position desc, t.created_at desc
-             limit 1",
-        )
+             limit 1"
+        )))
         .bind(thread.as_str())
         .fetch_optional(&self.pool)
         .await?;
@@ -66,24 +67,19 @@ impl Store {
 
     /// Measures what the model would be sent.
     pub async fn measure_context(&self, thread: &ThreadId) -> Result<ContextSize> {
-        let row = sqlx::query(
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- measure_context
-             with marker as (
-                 select coalesce(max(position), 0) as position
-                 from transcript
-                 where thread_id = $1 and role in ('compaction', 'clear')
-             )
+             with {COUNTING}
              select
                  coalesce((
-                     select octet_length(blocks) from transcript
-                     where thread_id = $1 and role = 'system' order by position desc limit 1
+                     select octet_length(blocks) from counting where role = 'system' order by position desc limit 1
                  ), 0)::bigint as system_bytes,
                  coalesce(sum(octet_length(e.blocks)) filter (where e.role in ('user', 'assistant', 'compaction')), 0)::bigint
                      as message_bytes,
                  count(*) filter (where e.role in ('user', 'assistant', 'compaction')) as entries
-             from transcript e, marker
-             where e.thread_id = $1 and e.position >= marker.position",
-        )
+             from counting e, marker
+             where e.position >= marker.position"
+        )))
         .bind(thread.as_str())
         .fetch_one(&self.pool)
         .await?;

@@ -15,32 +15,36 @@ pub struct Entry {
     pub blocks: String,
 }
 
+/// What of the transcript of thread `$1` still counts, and where the newest entry is that replaces what is before it.
+pub(crate) const COUNTING: &str = "rewinds as materialized (
+     select position, (blocks::json ->> 'keep')::bigint as keep
+     from transcript
+     where thread_id = $1 and role = 'rewind'
+ ), counting as (
+     select run_id, role, blocks, position
+     from transcript t
+     where thread_id = $1
+       and role <> 'rewind'
+       and not exists (
+           select 1 from rewinds where rewinds.position > t.position and rewinds.keep < t.position
+       )
+ ), marker as (
+     select coalesce(max(position), 0) as position from counting where role in ('compaction', 'clear')
+ )";
+
 impl Store {
     /// Gives what the model reads of a thread's transcript, in order: all instructions, and everything from the newest
     /// entry on that replaces what is before it. What the thread was rewound behind is left out, and so is a replacement
     /// that came after it.
     pub async fn load_transcript(&self, thread: &ThreadId) -> Result<Vec<Entry>> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- load_transcript
-             with rewinds as materialized (
-                 select position, (blocks::json ->> 'keep')::bigint as keep
-                 from transcript
-                 where thread_id = $1 and role = 'rewind'
-             ), counting as (
-                 select run_id, role, blocks, position
-                 from transcript t
-                 where thread_id = $1
-                   and role <> 'rewind'
-                   and not exists (
-                       select 1 from rewinds where rewinds.position > t.position and rewinds.keep < t.position
-                   )
-             )
+             with {COUNTING}
              select run_id, role, blocks
              from counting
-             where role = 'system' or position >= coalesce(
-                 (select max(position) from counting where role in ('compaction', 'clear')), 0)
-             order by position",
-        )
+             where role = 'system' or position >= (select position from marker)
+             order by position"
+        )))
         .bind(thread.as_str())
         .fetch_all(&self.pool)
         .await?;

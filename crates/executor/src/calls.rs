@@ -31,6 +31,12 @@ impl Driver<'_> {
     ) -> Result<(), End> {
         let groups = calls.chunk_by(|a, b| computer.is_parallel_safe(&a.name) && computer.is_parallel_safe(&b.name));
         for group in groups {
+            // From this commit on nobody knows what became of them, until their results are there.
+            let is_approved = |call: &&ToolUse| self.approved.iter().any(|approved| approved.call_id == call.id);
+            let taken: Vec<_> = group.iter().filter(is_approved).map(|call| call.id.clone()).collect();
+            if !taken.is_empty() {
+                self.checkpoint(Checkpoint { taken, ..Checkpoint::default() }).await?;
+            }
             let (store, lease, after, signal) = (&self.parts.store, &*self.lease, self.last_sequence, self.signal);
             // Output that comes while a call runs goes to those who watch, ordered after what is committed by now.
             let shows: Vec<_> = group
@@ -62,7 +68,7 @@ impl Driver<'_> {
                 })
                 .collect();
             while let Some((call, result, duration)) = running.next().await {
-                let outcome = match result {
+                let mut outcome = match result {
                     Ok(outcome) => outcome,
                     Err(ToolError::ForModel(text)) => {
                         Outcome { content: vec![ResultBlock::Text(text)], is_error: true, detail: None }
@@ -72,6 +78,10 @@ impl Driver<'_> {
                         return Err(End::caused("computer_unavailable", why_unavailable(&err))(err));
                     }
                 };
+                let approved = self.approved.iter().find(|approved| approved.call_id == call.id);
+                if let Some(note) = approved.and_then(|approved| approved.note.clone()) {
+                    outcome.content.insert(0, ResultBlock::Text(note));
+                }
                 let entry = to_entry(call, &outcome);
                 conversation::push(conversation, USER, &entry)?;
                 let result = ToolResult {

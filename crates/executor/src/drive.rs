@@ -10,6 +10,7 @@ use domain::{
     agent::Agent,
     environment::Environment,
     event::Event,
+    permission::PermissionSet,
     run::{Outcome, Run, RunKind, Spent},
 };
 use store::{
@@ -24,8 +25,9 @@ use crate::{
     bounds::{self, Bounds},
     compaction::Window,
     computer::Computer,
-    conversation::{self, ASSISTANT, Loaded, SYSTEM},
+    conversation::{self, ASSISTANT, Loaded, SYSTEM, USER},
     error::End,
+    permissions::{Approved, Judged},
     prompt,
     steering::Reason,
     stop::{Stop, StopSignal},
@@ -69,9 +71,12 @@ pub(crate) async fn drive(
         opening: Vec::new(),
         window: Window::new(None),
         open: Vec::new(),
+        permissions: Vec::new(),
+        approved: Vec::new(),
     };
     let outcome = match driver.advance().await {
         Ok(outcome) => outcome,
+        Err(End::Stop(Stop::Waiting)) => return Ok(()),
         Err(End::Stop(Stop::Cancelled)) => {
             driver.wind_up("The user stopped the run").await?;
             Outcome::Cancelled
@@ -120,6 +125,10 @@ pub(crate) struct Driver<'a> {
     pub window: Window,
     /// Calls of the last reply that have no result yet.
     pub open: Vec<ToolUse>,
+    /// What binds the run's calls.
+    pub permissions: Vec<PermissionSet>,
+    /// Calls that somebody has allowed.
+    pub approved: Vec<Approved>,
 }
 
 impl Driver<'_> {
@@ -161,6 +170,7 @@ impl Driver<'_> {
         // From here on the container starts while the model thinks.
         computer.warm_up();
 
+        self.load_permissions(agent.as_ref()).await?;
         let mut loaded = conversation::load(&entries, &run.id)?;
         drop(entries);
         if let Some(outcome) = self.close_gaps(&mut loaded).await? {
@@ -190,9 +200,7 @@ impl Driver<'_> {
     pub(crate) async fn close_gaps(&mut self, loaded: &mut Loaded) -> Result<Option<Outcome>, End> {
         let calls = std::mem::take(&mut loaded.open_calls);
         if !calls.is_empty() {
-            let text = "This call was interrupted: the server was stopped while it ran. Whether it had an effect is \
-                        unknown, and it was not repeated. Look at the state before you go on.";
-            self.answer_all(&calls, text, Some(&mut loaded.conversation)).await?;
+            self.answer_gaps(calls, &mut loaded.conversation).await?;
         }
         if let Some(content) = loaded.last_reply.take() {
             let stop_reason = self.parts.store.find_stop_reason(&self.run.id).await?;
@@ -242,6 +250,8 @@ impl Driver<'_> {
         let mut nudges = 0;
         // A reply that the back end paused is sent back as it is, with nothing said after it.
         let mut is_paused = false;
+        // What was asked about in the last reply is acted upon before the model is asked again.
+        self.settle_calls(&mut loaded.conversation, computer).await?;
         loop {
             if self.soft.is_cancelled() {
                 return Err(Stop::ShuttingDown.into());
@@ -266,16 +276,26 @@ impl Driver<'_> {
                 return self.refused(&request, &response, asked_at).await;
             }
             self.bounds.turns += 1;
-            self.commit_reply(&request, &response, blocks, asked_at).await?;
+            let judged = match response.stop_reason {
+                StopReason::ToolUse => self.judge(&response.tool_uses),
+                // Its calls are not made.
+                _ => Judged::default(),
+            };
+            self.commit_reply(&request, &response, blocks, &judged, asked_at).await?;
             is_paused = response.stop_reason == StopReason::PauseTurn;
             if !response.content.get().starts_with("[]") {
                 conversation::push(&mut loaded.conversation, ASSISTANT, response.content.get())?;
             }
-            self.open = response.tool_uses.clone();
+            self.open = response.tool_uses;
+            for (call, text) in &judged.denied {
+                conversation::push(&mut loaded.conversation, USER, &conversation::answer(&call.id, text, true))?;
+                self.open.retain(|open| open.id != call.id);
+            }
             match response.stop_reason {
                 StopReason::ToolUse => {
                     nudges = 0;
-                    self.call_tools(response.tool_uses, &mut loaded.conversation, computer).await?;
+                    self.call_tools(judged.free, &mut loaded.conversation, computer).await?;
+                    self.settle_calls(&mut loaded.conversation, computer).await?;
                 }
                 StopReason::PauseTurn => {}
                 StopReason::EndTurn if response.text.trim().is_empty() && nudges < MAX_NUDGES => {

@@ -2,7 +2,7 @@
 //!
 //! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
 //! happens when the window is full (`summary` the texts of that), `calls` the tools of
-//! one reply, `progress` every commit, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `side_questions` are
+//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `side_questions` are
 //! answered beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
@@ -15,6 +15,7 @@ mod conversation;
 mod drive;
 mod error;
 mod options;
+mod permissions;
 mod progress;
 mod prompt;
 mod reply;

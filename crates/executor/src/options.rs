@@ -23,6 +23,8 @@ pub struct Options {
     pub max_tokens: u32,
     /// How much of the window, in percent of what a reply leaves of it, may be used before the conversation is compacted.
     pub compact_at_percent: u32,
+    /// How long somebody has to allow a call before it is denied.
+    pub permission_expiry: Duration,
     /// The model of threads whose agent names none.
     pub default_model: String,
     /// The model that a run goes on with when its own cannot answer after all retries.
@@ -51,6 +53,7 @@ impl Default for Options {
             max_duration: Some(Duration::from_secs(6 * 60 * 60)),
             max_tokens: 32_000,
             compact_at_percent: 80,
+            permission_expiry: Duration::from_secs(7 * 24 * 3600),
             default_model: "claude-sonnet-5-5".into(),
             fallback_model: None,
         }

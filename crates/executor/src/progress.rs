@@ -46,8 +46,10 @@ impl Driver<'_> {
             .iter()
             .map(|call| Event::ItemCompleted { item: Item::ToolCall(to_tool_call(call, Some(result.clone()))) })
             .collect();
+        // An answer is the end of it, also where it was asked about.
+        let taken = calls.iter().map(|call| call.id.clone()).collect();
         let calls = i32::try_from(calls.len()).unwrap_or(i32::MAX);
-        self.checkpoint(Checkpoint { transcript, events, calls, ..Checkpoint::default() }).await
+        self.checkpoint(Checkpoint { transcript, events, calls, taken, ..Checkpoint::default() }).await
     }
 
     /// After a stop: no process of the run is left, and no call without an answer, so that the thread can go on. `what`

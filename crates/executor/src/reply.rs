@@ -9,7 +9,12 @@ use serde_json::value::RawValue;
 use store::leases::Checkpoint;
 use tokio::time::Instant;
 
-use crate::{conversation::ASSISTANT, drive::Driver, error::End};
+use crate::{
+    conversation::{self, ASSISTANT, USER},
+    drive::Driver,
+    error::End,
+    permissions::Judged,
+};
 
 impl Driver<'_> {
     /// Commits a reply: what the model said, what people see of it, what it cost.
@@ -18,6 +23,7 @@ impl Driver<'_> {
         request: &claude::Request,
         response: &claude::Response,
         blocks: Vec<Block>,
+        judged: &Judged,
         asked_at: Instant,
     ) -> Result<(), End> {
         let mut transcript = std::mem::take(&mut self.opening);
@@ -27,8 +33,16 @@ impl Driver<'_> {
         let turn = self.turn(request, response, asked_at);
         self.spent += turn.spent;
         self.window.measure(response);
-        let events = blocks.into_iter().filter_map(to_event).collect();
-        self.checkpoint(Checkpoint { transcript, events, turn: Some(turn), ..Checkpoint::default() }).await
+        let mut events: Vec<_> = blocks.into_iter().filter_map(to_event).collect();
+        for (call, text) in &judged.denied {
+            transcript.push((USER, conversation::answer(&call.id, text, true)));
+            let result = ToolResult { is_error: true, text: text.clone(), duration_ms: 0, detail: None };
+            events.push(Event::ItemCompleted { item: Item::ToolCall(to_tool_call(call, Some(result))) });
+        }
+        events.extend(judged.events());
+        let calls = i32::try_from(judged.denied.len()).unwrap_or(i32::MAX);
+        let (turn, requests) = (Some(turn), judged.asked.clone());
+        self.checkpoint(Checkpoint { transcript, events, turn, calls, requests, ..Checkpoint::default() }).await
     }
 
     /// Ends a run whose model refused. The reply is dropped, as the API asks; what it cost is kept.

@@ -9,8 +9,16 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Stop {
     /// Somebody asked for it. The run ends as cancelled.
     Cancelled,
+    /// Somebody asked for it, to have another message worked on. The run ends as interrupted.
+    Interrupted,
+    /// Its time is over. The run ends as failed.
+    TimedOut,
+    /// Somebody wants it to stand still. It is given back and waits.
+    Paused,
     /// Another worker holds the run now. Nothing more may be written.
     LeaseLost,
+    /// The run waits for somebody to decide. Its rows say so, and nobody holds it.
+    Waiting,
     /// This server goes down. The run goes on elsewhere or later.
     ShuttingDown,
 }

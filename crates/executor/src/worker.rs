@@ -111,6 +111,10 @@ async fn relay_cancels(parts: &Parts) -> std::convert::Infallible {
         if let Err(err) = parts.store.relay_cancels().await {
             tracing::debug!(error = &err as &dyn std::error::Error, "cannot look for cancels, trying again");
         }
+        // What nobody has allowed in time is denied.
+        if let Err(err) = parts.store.expire_requests().await {
+            tracing::debug!(error = &err as &dyn std::error::Error, "cannot look for late decisions, trying again");
+        }
     }
 }
 
@@ -133,6 +137,7 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
     };
     match end {
         Ok(()) => {}
+        Err(End::Stop(Stop::Waiting)) => tracing::debug!("the run waits for a decision"),
         Err(End::Stop(Stop::LeaseLost)) => tracing::warn!("another worker has taken the run over"),
         Err(End::Stop(Stop::Paused)) => match parts.store.park_paused(claimed.lease).await {
             Ok(true) => tracing::info!("the run stands still until somebody resumes it"),

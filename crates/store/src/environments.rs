@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use domain::{
-    EnvironmentId, ProjectId,
+    EnvironmentId, ProjectId, ThreadId,
     environment::{Environment, EnvironmentSettings},
+    run::Outcome,
 };
 use secrecy::SecretString;
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -12,6 +13,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use crate::{
     Error, Page, Paged, Result, Store,
     row::{ReadColumn, to_json},
+    runs::{self, Active},
 };
 
 /// What a new environment is made of.
@@ -188,8 +190,8 @@ impl Store {
              where threads.id = runs.thread_id
                and threads.environment_id = $1
                and threads.project_id = $2
-               and runs.status in ('queued', 'running')
-             returning runs.id",
+               and runs.status not in ('held', 'completed', 'failed', 'cancelled')
+             returning runs.id, runs.status, runs.thread_id",
         )
         .bind(id.as_str())
         .bind(project.as_str())
@@ -208,9 +210,20 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(Error::not_found("Environment", id));
         }
+        let mut stopped = Vec::new();
+        for row in &cancelled {
+            let (thread, active) =
+                (row.parse::<ThreadId>("thread_id")?, Active { id: row.parse("id")?, status: row.parse("status")? });
+            // One that no worker has is over now; some wait for what nobody can give any more.
+            let finished = runs::finish_idle(&mut tx, &active, &Outcome::Cancelled).await?;
+            stopped.push((thread, active.id, finished));
+        }
         tx.commit().await?;
-        for run in &cancelled {
-            self.hub.hint_cancel(&run.parse("id")?);
+        for (thread, run, finished) in &stopped {
+            self.hub.hint_cancel(run);
+            if let Some(finished) = finished {
+                self.hint_finished(thread, finished);
+            }
         }
         Ok(())
     }

@@ -1,0 +1,224 @@
+//! Calls that may not simply be made: judged when a reply comes, asked about with it, acted upon when it is decided.
+//!
+//! The requests are committed together with the reply that holds their calls. So whoever resumes a run knows of every open
+//! call whether it was free to begin (no request: it may have had an effect) or had not begun (a request that is not
+//! taken: it is made, or answered, now). A call begins only after a commit says so.
+
+use claude::ToolUse;
+use domain::{
+    PermissionRequestId,
+    agent::Agent,
+    event::{AskedCall, Event},
+    permission::{self, Access, Decider, Decision, PermissionSet, Request, Verdict},
+};
+use serde_json::{Value, value::RawValue};
+use store::permissions::{NewRequest, Parking, UNANSWERED};
+
+use crate::{computer::Computer, conversation, drive::Driver, error::End, stop::Stop};
+
+/// Where agents and messages carry their sets among what is stored for them.
+const PERMISSION_SET: &str = "permissionSet";
+
+/// The calls of a reply, by what is to happen with them.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub free: Vec<ToolUse>,
+    pub asked: Vec<NewRequest>,
+    /// With what the model reads instead of a result.
+    pub denied: Vec<(ToolUse, String)>,
+}
+
+/// A call that was allowed.
+#[derive(Debug)]
+pub(crate) struct Approved {
+    pub call_id: String,
+    /// What the model is told beside the result.
+    pub note: Option<String>,
+}
+
+impl Judged {
+    /// Makes the events that tell of what is asked.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
+        self.asked.iter().map(|request| Event::PermissionAsked {
+            request: AskedCall {
+                request_id: request.id.clone(),
+                call_id: request.call_id.clone(),
+                tool: request.tool.clone(),
+                input: request.input.clone(),
+                rule: request.rule.clone(),
+                ttl_ms: u64::try_from(request.ttl.as_millis()).unwrap_or(u64::MAX),
+            },
+        })
+    }
+}
+
+impl Driver<'_> {
+    /// Finds out what binds the run's calls: what its agent carries, deleted or not, and what its message carries.
+    pub(crate) async fn load_permissions(&mut self, agent: Option<&Agent>) -> Result<(), End> {
+        let of_agent = match (agent, &self.run.agent_id) {
+            (Some(agent), _) => agent.settings.stored.get(PERMISSION_SET).cloned(),
+            (None, Some(id)) => self.parts.store.find_stored_of_agent(&self.run.project_id, id, PERMISSION_SET).await?,
+            (None, None) => None,
+        };
+        let of_message = self.run.options.stored.get(PERMISSION_SET).cloned();
+        self.permissions = [of_agent, of_message].into_iter().flatten().map(|set| read(&set)).collect();
+        Ok(())
+    }
+
+    /// Judges the calls of a reply.
+    pub(crate) fn judge(&self, calls: &[ToolUse]) -> Judged {
+        let mut judged = Judged::default();
+        for call in calls {
+            // What is no JSON is not made either, and the model is told so where calls are made.
+            let Ok(input) = &call.input else {
+                judged.free.push(call.clone());
+                continue;
+            };
+            let Verdict { access, rule } = self.verdict(&call.name, input);
+            let rule = rule.unwrap_or_default();
+            match access {
+                Access::Allow => judged.free.push(call.clone()),
+                Access::Deny => judged.denied.push((call.clone(), denied_text(&call.name, &rule))),
+                Access::Ask => judged.asked.push(NewRequest {
+                    id: PermissionRequestId::generate(),
+                    call_id: call.id.clone(),
+                    tool: call.name.clone(),
+                    input: input.get().to_owned(),
+                    rule,
+                    unanswered: conversation::answer(&call.id, UNANSWERED, true),
+                    ttl: self.parts.options.permission_expiry,
+                }),
+            }
+        }
+        judged
+    }
+
+    fn verdict(&self, tool: &str, input: &RawValue) -> Verdict {
+        if self.permissions.is_empty() {
+            return Verdict { access: Access::Allow, rule: None };
+        }
+        // A tool refuses what it cannot read; for rules it is something that fits nothing.
+        let input: Value = serde_json::from_str(input.get()).unwrap_or(Value::Null);
+        permission::judge(&self.permissions, tool, &input)
+    }
+
+    /// Answers what an earlier attempt left open. What remains in `self.open` is what this run has asked about and not
+    /// acted upon.
+    pub(crate) async fn answer_gaps(
+        &mut self,
+        calls: Vec<ToolUse>,
+        conversation: &mut claude::Conversation,
+    ) -> Result<(), End> {
+        let requests = self.requests_of(&calls).await?;
+        let request_of = |call: &ToolUse| requests.iter().find(|request| request.call_id == call.id);
+        let (mut interrupted, mut not_made) = (Vec::new(), Vec::new());
+        for call in calls {
+            match request_of(&call) {
+                Some(request) if request.is_taken => interrupted.push(call),
+                Some(request) if request.run_id == self.run.id => self.open.push(call),
+                Some(_) => not_made.push(call),
+                None => interrupted.push(call),
+            }
+        }
+        let text = "This call was interrupted: the server was stopped while it ran. Whether it had an effect is unknown, \
+                    and it was not repeated. Look at the state before you go on.";
+        self.answer_all(&interrupted, text, Some(conversation)).await?;
+        self.answer_all(&not_made, UNANSWERED, Some(conversation)).await
+    }
+
+    /// Acts upon the decisions about the calls that are still open, once there are all. Until then the run waits, and
+    /// nobody drives it.
+    pub(crate) async fn settle_calls(
+        &mut self,
+        conversation: &mut claude::Conversation,
+        computer: &Computer,
+    ) -> Result<(), End> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let requests = loop {
+            let requests = self.requests_of(&self.open).await?;
+            if requests.iter().all(|request| request.decided.is_some()) {
+                break requests;
+            }
+            match self.parts.store.park_waiting(self.lease).await? {
+                Parking::Parked => return Err(Stop::Waiting.into()),
+                Parking::Decided => {}
+                Parking::CancelRequested => return Err(self.signal.stopped().await.into()),
+            }
+        };
+        let mut calls = Vec::new();
+        for call in self.open.clone() {
+            let Some(request) = requests.iter().find(|request| request.call_id == call.id) else {
+                return Err(End::failed("internal_error", "A call was neither made nor asked about."));
+            };
+            match self.decided(call, request) {
+                Ok(call) => calls.push(call),
+                Err((call, text)) => {
+                    self.answer_all(std::slice::from_ref(&call), &text, Some(conversation)).await?;
+                    self.open.retain(|open| open.id != call.id);
+                }
+            }
+        }
+        self.call_tools(calls, conversation, computer).await
+    }
+
+    /// Gives the call as it is to be made, or what the model reads instead of its result.
+    fn decided(&mut self, call: ToolUse, request: &Request) -> Result<ToolUse, (ToolUse, String)> {
+        let Some(decided) = &request.decided else { return Err((call, UNANSWERED.to_owned())) };
+        if decided.decision == Decision::Deny {
+            let text = match (decided.by, &decided.reason) {
+                (Decider::User, Some(reason)) => {
+                    format!("The user did not allow this call, and it was not made. Their reason: {reason}")
+                }
+                (Decider::User, None) => "The user did not allow this call, and it was not made.".to_owned(),
+                (Decider::Expiry, _) => "Nobody allowed this call in time, and it was not made.".to_owned(),
+                (Decider::Cancel, _) => UNANSWERED.to_owned(),
+            };
+            return Err((call, text));
+        }
+        let mut made = call;
+        let mut note = None;
+        if let Some(updated) = &decided.updated_input {
+            match RawValue::from_string(updated.clone()) {
+                Ok(input) => made.input = Ok(input),
+                Err(_) => return Err((made, "The changed input of this call cannot be read. It was not made.".into())),
+            }
+            note = Some(format!(
+                "The user changed the input of this call before allowing it. It was made with: {updated}"
+            ));
+        }
+        // Nobody can allow what is denied by now, least of all by changing the input.
+        if let Ok(input) = &made.input
+            && let Verdict { access: Access::Deny, rule } = self.verdict(&made.name, input)
+        {
+            let text = denied_text(&made.name, &rule.unwrap_or_default());
+            return Err((made, text));
+        }
+        self.approved.push(Approved { call_id: made.id.clone(), note });
+        Ok(made)
+    }
+
+    async fn requests_of(&self, calls: &[ToolUse]) -> Result<Vec<Request>, End> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
+        Ok(self.parts.store.list_requests_of(&self.run.thread_id, &ids).await?)
+    }
+}
+
+fn read(set: &Value) -> PermissionSet {
+    PermissionSet::parse(set).unwrap_or_else(|err| {
+        tracing::warn!(
+            error = &err as &dyn std::error::Error,
+            "a permission set cannot be read; all calls are asked about"
+        );
+        PermissionSet::ask_always()
+    })
+}
+
+fn denied_text(tool: &str, rule: &str) -> String {
+    let hint = if tool == "Grep" { " Search in directories that the rule is not about." } else { "" };
+    format!("This call was not made: {rule} denies it.{hint}")
+}

@@ -5,7 +5,7 @@ use std::pin::pin;
 use claude::{Block, Response, Update};
 use domain::{
     agent::{Agent, ReasoningEffort},
-    event::{Delta, LogLevel},
+    event::{Delta, Event, LogLevel},
 };
 use futures::StreamExt;
 
@@ -41,7 +41,7 @@ impl Driver<'_> {
     /// Asks the model for its next reply and gives it together with its finished blocks.
     pub(crate) async fn ask(
         &mut self,
-        request: &claude::Request,
+        request: &mut claude::Request,
         conversation: &claude::Conversation,
     ) -> Result<(Response, Vec<Block>), End> {
         let mut broken = 0;
@@ -54,9 +54,33 @@ impl Driver<'_> {
                     let message = format!("The model's reply broke off ({err}). Asking again.");
                     self.log(LogLevel::Warning, "model", message).await?;
                 }
-                Err(err) => return Err(to_end(err)),
+                Err(err) => match self.fallback(request, &err) {
+                    Some(fallback) => {
+                        let (from, to) = (std::mem::replace(request, fallback).model, request.model.clone());
+                        broken = 0;
+                        self.record(Event::ModelChanged { from, to, reason: err.to_string() }).await?;
+                    }
+                    None => return Err(to_end(err)),
+                },
             }
         }
+    }
+
+    /// Gives the request for another model, where its own cannot answer after all retries and there is another.
+    fn fallback(&self, request: &claude::Request, err: &claude::Error) -> Option<claude::Request> {
+        let catalogue = &self.parts.catalogue;
+        let model = catalogue.resolve_alias(self.parts.options.fallback_model.as_deref()?);
+        if !err.is_retryable() || model == request.model {
+            return None;
+        }
+        let known = catalogue.find(model);
+        let most = known.and_then(|known| u32::try_from(known.max_output_tokens).ok()).unwrap_or(u32::MAX);
+        Some(claude::Request {
+            model: model.to_owned(),
+            max_tokens: request.max_tokens.min(most),
+            effort: request.effort.filter(|effort| known.is_some_and(|known| known.effort.contains(effort))),
+            ..request.clone()
+        })
     }
 
     async fn ask_once(
@@ -105,6 +129,7 @@ fn to_effort(effort: ReasoningEffort) -> claude::Effort {
 fn to_end(err: claude::Error) -> End {
     let code = match err {
         claude::Error::PromptTooLong { .. } => "context_window_exceeded",
+        ref err if err.is_spend_limit() => "spend_limit",
         _ => "model_error",
     };
     let message = format!("The model could not be asked: {err}.");

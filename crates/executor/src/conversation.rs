@@ -25,9 +25,8 @@ pub(crate) const USER: &str = "user";
 pub(crate) const ASSISTANT: &str = "assistant";
 
 /// What a run without a message begins with.
-const GO_ON: &str = "<system-reminder>\nYour work ended before it was done: it was stopped or it failed. The user wants \
-                     you to go on from where it stood. Look at the state first; do not repeat what is done.\n\
-                     </system-reminder>";
+const GO_ON: &str = "Your work ended before it was done: it was stopped, or it failed. Go on from where it stood. Look at \
+                     the state first, and do not repeat what is done.";
 
 /// A thread's conversation so far.
 pub(crate) struct Loaded {
@@ -75,7 +74,6 @@ pub(crate) fn load(entries: &[Entry], run: &RunId) -> Result<Loaded, End> {
             push(&mut loaded.conversation, USER, compaction.blocks.get())?;
             continue;
         }
-        loaded.has_begun |= entry.run_id == *run;
         if entry.role == SYSTEM {
             let parts: Vec<String> =
                 serde_json::from_str(&entry.blocks).map_err(End::caused("internal_error", unreadable()))?;
@@ -85,6 +83,8 @@ pub(crate) fn load(entries: &[Entry], run: &RunId) -> Result<Loaded, End> {
         }
         push(&mut loaded.conversation, &entry.role, &entry.blocks)?;
         let contents = blocks::look_into(&entry.blocks).map_err(End::caused("internal_error", unreadable()))?;
+        // Answers alone are no beginning: a run may have closed the gaps of the one before it and then been cut off.
+        loaded.has_begun |= entry.run_id == *run && contents.answers.is_empty();
         if entry.role == ASSISTANT {
             loaded.last_reply = (entry.run_id == *run && contents.tool_uses.is_empty()).then_some(contents.text);
             loaded.open_calls = contents.tool_uses;

@@ -158,6 +158,10 @@ impl Driver<'_> {
         )?;
         let environment = environment
             .ok_or_else(|| End::failed("environment_deleted", "The environment of this thread was deleted."))?;
+        if agent.is_none() && run.agent_id.is_some() {
+            let message = "The agent of this thread was deleted. Set another agentId on the thread to go on.";
+            return Err(End::failed("agent_deleted", message));
+        }
         let mut computer = Computer::new(self.parts, run, &environment, secrets).await?;
         self.window = Window::new(usage.as_ref());
         self.read_bounds(agent.as_ref()).await?;

@@ -15,8 +15,8 @@ pub struct Options {
     pub concurrent_per_project: u32,
     /// Model calls in one run before it is stopped, where neither agent nor message says another number.
     pub max_turns: u32,
-    /// The same for what a run may cost.
-    pub max_cost: Option<domain::MicroUsd>,
+    /// The same for what a run may cost; 0 is no limit.
+    pub max_cost_usd: f64,
     /// The same for the time it may work.
     pub max_duration: Option<Duration>,
     /// The longest reply asked for, in tokens; lowered to what the model can give.
@@ -49,7 +49,7 @@ impl Default for Options {
             poll: Duration::from_millis(500),
             concurrent_per_project: 0,
             max_turns: 500,
-            max_cost: Some(domain::MicroUsd(5_000_000)),
+            max_cost_usd: 5.0,
             max_duration: Some(Duration::from_secs(6 * 60 * 60)),
             max_tokens: 32_000,
             compact_at_percent: 80,

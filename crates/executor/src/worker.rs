@@ -131,8 +131,12 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
         tokio::pin!(driving);
         tokio::select! {
             end = &mut driving => end,
-            // The watcher ends only by raising the signal; what is being driven then comes to its end by itself.
-            () = watching => driving.await,
+            // The watcher ends only by raising the signal; what is being driven then comes to its end by itself, and
+            // the run stays ours until it has.
+            () = watching => tokio::select! {
+                end = driving => end,
+                never = keep(&parts, &renewal) => match never {},
+            },
         }
     };
     match end {
@@ -165,6 +169,16 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
     }
 }
 
+/// Renews the lease while a run is wound up, whatever comes of it: a lease that is lost shows at the next commit.
+async fn keep(parts: &Parts, lease: &Renewal) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(parts.options.lease / 3).await;
+        if let Err(err) = parts.store.renew(lease, parts.options.lease).await {
+            tracing::warn!(error = &err as &dyn std::error::Error, "cannot renew the lease of a run that ends");
+        }
+    }
+}
+
 /// Renews the lease and looks whether the run was cancelled. Returns after raising the signal.
 async fn watch(parts: &Parts, lease: &Renewal, signal: &StopSignal, hard: &CancellationToken) {
     let cancels = parts.store.cancel_hints(&lease.run_id);
@@ -178,8 +192,6 @@ async fn watch(parts: &Parts, lease: &Renewal, signal: &StopSignal, hard: &Cance
             () = tokio::time::sleep(ttl / 3) => {}
         }
         if signal.reason().is_some() {
-            // Going on renewing while the run is wound up is the caller's: it waits for the end of the driving, which
-            // is bounded well below the lease.
             return;
         }
         match parts.store.renew(lease, ttl).await {

@@ -41,8 +41,12 @@ fn job(asked: &Asked) -> Reply {
         STEPS.. => Reply::text("all done"),
         step => bash(&format!("echo step{step} >> /workspace/lines")),
     };
-    let input_tokens = Some(200_000 * (asked.round as u64 + 1));
-    Reply { usage: ReplyUsage { input_tokens, ..ReplyUsage::default() }, ..reply }
+    Reply { usage: usage(200_000 * (asked.round as u64 + 1)), ..reply }
+}
+
+/// A prompt of so many tokens, from the cache: the default budget would not pay for much else.
+fn usage(tokens: u64) -> ReplyUsage {
+    ReplyUsage { input_tokens: Some(0), cache_read_input_tokens: Some(tokens), ..ReplyUsage::default() }
 }
 
 fn expected_lines() -> String {
@@ -201,9 +205,7 @@ async fn a_summary_that_fails_ends_the_run_only_where_nothing_fits_any_more() {
     let world = World::new(|asked| match (asked.user_text.as_str(), asked.round) {
         _ if is_summary(asked) && !asked.user_message.contains("summary works") => too_large(),
         _ if is_summary(asked) => Reply::text("What was before."),
-        ("nearly full", 0) => {
-            Reply { usage: ReplyUsage { input_tokens: Some(900_000), ..ReplyUsage::default() }, ..bash("true") }
-        }
+        ("nearly full", 0) => Reply { usage: usage(900_000), ..bash("true") },
         ("nearly full", _) => Reply::text("went on"),
         ("full", 0) => bash("true"),
         ("full", _) => too_large(),
@@ -261,9 +263,7 @@ async fn by_request_a_conversation_is_summarised_or_cleared_and_goes_on() {
 async fn a_conversation_that_fills_the_window_is_summarised_before_the_next_message_which_stays_whole() {
     let world = World::new(|asked| match asked.user_text.as_str() {
         _ if is_summary(asked) => Reply::text("They greeted each other."),
-        "hello" => {
-            Reply { usage: ReplyUsage { input_tokens: Some(900_000), ..ReplyUsage::default() }, ..Reply::text("hi") }
-        }
+        "hello" => Reply { usage: usage(900_000), ..Reply::text("hi") },
         text => Reply::text(text),
     })
     .await;

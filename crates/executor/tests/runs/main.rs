@@ -4,5 +4,6 @@ mod compaction;
 mod crashes;
 mod faults;
 mod memory;
+mod side_questions;
 mod stopping;
 mod world;

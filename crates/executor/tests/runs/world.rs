@@ -178,8 +178,13 @@ impl World {
 
     /// Reads a file of the workspace on the host; `None` if there is none.
     pub(crate) fn file(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.path(name)).ok()
+    }
+
+    /// Gives where a file of the workspace is on the host.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         let root = self.database.directory().join("data/environments").join(self.environment.as_str());
-        std::fs::read_to_string(root.join("workspace").join(name)).ok()
+        root.join("workspace").join(name)
     }
 
     /// Asserts that the log is whole, that no request was refused, and that nothing is left over.

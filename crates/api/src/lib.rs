@@ -25,6 +25,7 @@ mod messages;
 mod models;
 mod openapi;
 mod path;
+mod permissions;
 mod query;
 mod router;
 mod runs;

@@ -198,13 +198,19 @@ impl RunClock {
     pub(crate) async fn started_at(&mut self, recorded: &Recorded) -> store::Result<Option<DateTime<Utc>>> {
         let Some(run) = &recorded.run_id else { return Ok(None) };
         match &recorded.event {
-            Event::Log { .. } | Event::RunResumed { .. } | Event::Compacted { .. } | Event::ModelChanged { .. } => {}
+            Event::Log { .. }
+            | Event::RunResumed { .. }
+            | Event::RunContinued { .. }
+            | Event::Compacted { .. }
+            | Event::ModelChanged { .. } => {}
             Event::ThreadCreated { .. }
             | Event::RunQueued
             | Event::RunPaused
             | Event::SteeringReceived { .. }
             | Event::SteeringDelivered { .. }
             | Event::RunStarted
+            | Event::PermissionAsked { .. }
+            | Event::PermissionDecided { .. }
             | Event::ComputerStarting
             | Event::ItemStarted { .. }
             | Event::ItemCompleted { .. }

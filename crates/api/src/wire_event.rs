@@ -64,6 +64,12 @@ pub(crate) enum Kind {
     /// The model reads the note with its next turn.
     #[serde(rename = "steering.delivered")]
     SteeringDelivered { steering: SteeringView },
+    /// A call is not made before somebody allows it.
+    #[serde(rename = "permission.requested")]
+    PermissionRequested { request: AskedView },
+    /// It was decided about a call.
+    #[serde(rename = "permission.decided")]
+    PermissionDecided { decision: DecidedView },
     /// The computer is being started.
     #[serde(rename = "computer.starting")]
     ComputerStarting {},
@@ -123,6 +129,8 @@ impl Kind {
             Self::RunPaused {} => "run.paused",
             Self::SteeringReceived { .. } => "steering.received",
             Self::SteeringDelivered { .. } => "steering.delivered",
+            Self::PermissionRequested { .. } => "permission.requested",
+            Self::PermissionDecided { .. } => "permission.decided",
             Self::ComputerStarting {} => "computer.starting",
             Self::ItemCreated { .. } => "response.item.created",
             Self::ItemCompleted { .. } => "response.item.completed",
@@ -167,6 +175,44 @@ pub(crate) struct ResponseView {
     pub usage: Option<Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
+}
+
+/// A call that waits for somebody to allow it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StreamPermissionRequest)]
+pub(crate) struct AskedView {
+    pub request_id: String,
+    /// The item that the call is.
+    pub item_id: String,
+    pub tool_name: String,
+    /// The tool's input, as a string of JSON.
+    pub input: String,
+    pub reason: String,
+    /// The rule or level that asks.
+    pub rule: String,
+    /// From then on it is denied.
+    pub expires_at: Timestamp,
+}
+
+/// What was decided about a call.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StreamPermissionDecision)]
+pub(crate) struct DecidedView {
+    pub request_id: String,
+    /// The item that the call is.
+    pub item_id: String,
+    pub tool_name: String,
+    /// `allow` or `deny`.
+    #[schema(value_type = String)]
+    pub decision: domain::permission::Decision,
+    /// `user`, `expiry` (nobody did in time) or `cancel` (the run ended first).
+    #[schema(value_type = String)]
+    pub by: domain::permission::Decider,
+    pub reason: Option<String>,
+    /// What the call is made with instead of its input, as a string of JSON.
+    pub updated_input: Option<String>,
 }
 
 /// Why a run failed.

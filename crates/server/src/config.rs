@@ -68,6 +68,8 @@ pub(crate) struct Model {
     #[serde(deserialize_with = "units::optional_secret")]
     pub(crate) custom_headers: Option<SecretString>,
     pub(crate) default: Text,
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) fallback: Option<String>,
     #[serde(deserialize_with = "units::optional_path")]
     pub(crate) catalogue: Option<PathBuf>,
     #[serde(deserialize_with = "units::whole")]
@@ -120,10 +122,20 @@ pub(crate) struct Runs {
     pub(crate) lease: Duration,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) poll: Duration,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) concurrent_per_project: u32,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) max_queued: u32,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) max_turns: u32,
+    #[serde(deserialize_with = "units::dollars")]
+    pub(crate) max_cost: f64,
+    #[serde(deserialize_with = "units::optional_duration")]
+    pub(crate) max_duration: Option<Duration>,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) max_tokens: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) permission_expiry: Duration,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) compact_at: u32,
     #[serde(deserialize_with = "units::duration")]

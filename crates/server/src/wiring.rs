@@ -117,10 +117,15 @@ pub(crate) fn executor_options(config: &Config) -> executor::Options {
         concurrent_runs: settings.concurrent as usize,
         lease: settings.lease,
         poll: settings.poll,
+        concurrent_per_project: settings.concurrent_per_project,
         max_turns: settings.max_turns,
+        max_cost_usd: settings.max_cost,
+        max_duration: settings.max_duration,
         max_tokens: settings.max_tokens,
+        permission_expiry: settings.permission_expiry,
         compact_at_percent: settings.compact_at.min(100),
         default_model: config.model.default.to_string(),
+        fallback_model: config.model.fallback.clone(),
     }
 }
 
@@ -138,6 +143,9 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings
         heartbeat: settings.heartbeat,
         header_timeout: settings.header_timeout,
         default_model: config.model.default.to_string(),
+        concurrent_runs: config.runs.concurrent,
+        concurrent_per_project: config.runs.concurrent_per_project,
+        max_queued: config.runs.max_queued,
         data_dir: data_dir.path().to_owned(),
         version: build::version(),
     }

@@ -3,6 +3,7 @@
 use domain::{
     AgentId,
     agent::{Agent, AgentSettings},
+    permission::PermissionSet,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -94,7 +95,7 @@ pub(super) enum ReasoningEffort {
     High,
 }
 
-/// What other clients keep on an agent; it is stored and given back, and has no effect here.
+/// What other clients keep on an agent; it is stored and given back, and has no effect here but for `permissionSet`.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[allow(dead_code, reason = "describes the keys of STORED")]
@@ -102,6 +103,8 @@ pub(super) struct StoredFields {
     /// A string or `{path, args}`.
     binary: Option<Value>,
     execution_engine: Option<String>,
+    /// Which tool calls are made, asked about or refused: levels of access, and beside them
+    /// `rules: {deny, ask, allow}` such as `Bash(npm run *)`, `Edit(src/**)`, `WebFetch(domain:example.com)`, `mcp__x`.
     #[schema(value_type = Option<Object>)]
     permission_set: Option<Value>,
     voice_mode: Option<String>,
@@ -121,12 +124,14 @@ enum Shape {
     Any,
     Text,
     Object,
+    /// A permission set, the one of these values that has an effect.
+    Permissions,
 }
 
 const STORED: [(&str, Shape); 11] = [
     ("binary", Shape::Any),
     ("executionEngine", Shape::Text),
-    ("permissionSet", Shape::Object),
+    ("permissionSet", Shape::Permissions),
     ("voiceMode", Shape::Text),
     ("voiceProvider", Shape::Text),
     ("voiceModel", Shape::Text),
@@ -149,6 +154,11 @@ fn check_stored(fields: &mut Fields, rest: &Map<String, Value>) {
         match shape {
             Shape::Text if !value.is_string() => fields.refuse(name, "must be a string"),
             Shape::Object if !value.is_object() => fields.refuse(name, "must be an object"),
+            Shape::Permissions => {
+                if let Err(err) = PermissionSet::parse(value) {
+                    fields.refuse(name, err.to_string());
+                }
+            }
             Shape::Any | Shape::Text | Shape::Object => {}
         }
     }

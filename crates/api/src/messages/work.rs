@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use domain::{MessageId, RunId, agent::ReasoningEffort, environment::is_variable_name, message::Role, run::RunOptions};
+use domain::{
+    MessageId, RunId, agent::ReasoningEffort, environment::is_variable_name, message::Role, permission::PermissionSet,
+    run::RunOptions,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{
@@ -47,6 +50,10 @@ pub(crate) struct Work {
     env_vars: Option<BTreeMap<String, String>>,
     /// Replaces the environment's setting for this run.
     internet_access: Option<bool>,
+    /// Which tool calls of this run are made, asked about or refused, beside what the agent's set says: it may only take
+    /// away.
+    #[schema(value_type = Option<Object>)]
+    permission_set: Option<Value>,
     /// An id of your choice for the run.
     run_id: Option<String>,
     /// Accepted; files are always kept.
@@ -183,6 +190,9 @@ impl Work {
         if self.truncate_at_message_index.is_some_and(|index| index < 0) {
             fields.refuse("truncateAtMessageIndex", "must be 0 or more");
         }
+        if let Some(Err(err)) = self.permission_set.as_ref().map(PermissionSet::parse) {
+            fields.refuse("permissionSet", err.to_string());
+        }
         fields.finish()?;
         let rewind = match self.edit_message_id.filter(|id| !id.is_empty()) {
             Some(id) => {
@@ -197,6 +207,9 @@ impl Work {
         if let Some(quoted) = self.quoted_selection.filter(|quoted| !quoted.text.trim().is_empty()) {
             execution_content = Some(quote(&quoted.text, execution_content.as_deref().unwrap_or(&last.content)));
             stored.insert("quotedSelection".into(), json!({"text": quoted.text, "sourceType": quoted.source_type}));
+        }
+        if let Some(permission_set) = self.permission_set.filter(|set| !set.is_null()) {
+            stored.insert("permissionSet".into(), permission_set);
         }
         for (name, value) in [
             ("persistFileChanges", self.persist_file_changes),

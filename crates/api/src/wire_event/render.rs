@@ -3,19 +3,25 @@
 //! A pure function of the recorded event (and of the moment its run began, for the clock of log lines), so a stream that
 //! broke off and was resumed elsewhere consists of the same bytes as one that did not.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     RunId,
-    event::{Delta, Event, Item, LogLevel, Recorded, Steering},
+    event::{DecidedCall, Delta, Event, Item, LogLevel, Recorded, Steering},
     run::{Outcome, Spent},
 };
 
+use crate::permissions::reason;
+
 use super::{
-    CompactedView, CreatedThread, DeltaView, FailureView, Kind, LogView, Origin, ResponseView, RunSummary, SteeringView, Tokens, Usage, WireEvent,
+    AskedView, CompactedView, CreatedThread, DecidedView, DeltaView, FailureView, Kind, LogView, Origin, ResponseView,
+    RunSummary, SteeringView, Tokens, Usage, WireEvent,
 };
 
 /// What the web client of the platform takes for a cancellation.
 const CANCELLED: &str = "Execution cancelled by user";
+
+/// A century: what is farther away is not worth a time.
+const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 
 /// The same where another message takes its place.
 const INTERRUPTED: &str = "Execution interrupted by another message";
@@ -40,6 +46,25 @@ pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>)
             let message = format!("resumed after an interruption, attempt {attempt}");
             vec![log(recorded, run_started_at, LogLevel::Info, "startup", message)]
         }
+        Event::RunContinued { .. } => {
+            let message = "goes on after the decision".to_owned();
+            vec![log(recorded, run_started_at, LogLevel::Info, "startup", message)]
+        }
+        Event::PermissionAsked { request } => {
+            let expires_at = recorded.created_at + TimeDelta::milliseconds(request.ttl_ms.min(MAX_TTL_MS) as i64);
+            vec![Kind::PermissionRequested {
+                request: AskedView {
+                    request_id: request.request_id.to_string(),
+                    item_id: request.call_id.clone(),
+                    tool_name: request.tool.clone(),
+                    input: request.input.clone(),
+                    reason: reason(&request.rule),
+                    rule: request.rule.clone(),
+                    expires_at: expires_at.into(),
+                },
+            }]
+        }
+        Event::PermissionDecided { decided } => vec![Kind::PermissionDecided { decision: decided.into() }],
         Event::RunPaused => vec![Kind::RunPaused {}],
         Event::SteeringReceived { steering } => vec![Kind::SteeringReceived { steering: steering.into() }],
         Event::SteeringDelivered { steering } => vec![Kind::SteeringDelivered { steering: steering.into() }],
@@ -163,6 +188,20 @@ fn log(
 impl From<&Steering> for SteeringView {
     fn from(note: &Steering) -> Self {
         Self { id: note.id.to_string(), mode: note.mode.as_str(), content: note.content.clone() }
+    }
+}
+
+impl From<&DecidedCall> for DecidedView {
+    fn from(decided: &DecidedCall) -> Self {
+        Self {
+            request_id: decided.request_id.to_string(),
+            item_id: decided.call_id.clone(),
+            tool_name: decided.tool.clone(),
+            decision: decided.decision,
+            by: decided.by,
+            reason: decided.reason.clone(),
+            updated_input: decided.updated_input.clone(),
+        }
     }
 }
 

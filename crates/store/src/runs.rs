@@ -240,13 +240,17 @@ pub(crate) async fn finish_idle(
     if active.status == RunStatus::Running {
         return Ok(None);
     }
+    let row = sqlx::query("select * from runs where id = $1").bind(active.id.as_str()).fetch_one(&mut *tx).await?;
+    // One that was given back may have processes left. It is claimed again in a moment, by a worker that sees the
+    // request and winds it up.
+    if active.status == RunStatus::Queued && row.try_get::<i32, _>("attempt")? > 0 {
+        return Ok(None);
+    }
     // Its calls that wait for a decision will never be made; the thread's next run must find them answered.
     permissions::close(tx, &active.id).await?;
     permissions::abandon(tx, &active.id).await?;
     // What it has used so far is in its row; the event tells it.
-    let spent =
-        sqlx::query("select * from runs where id = $1").bind(active.id.as_str()).fetch_one(&mut *tx).await?.spent()?;
-    leases::finish(tx, &active.id, None, outcome, spent).await
+    leases::finish(tx, &active.id, None, outcome, row.spent()?).await
 }
 
 pub(crate) async fn start(

@@ -201,7 +201,7 @@ async fn deleting_a_thread_ends_what_waits_in_it() {
     start(&database, &thread).await;
     let waiting = held(send(&database, &thread, "never", IfBusy::Queue).await);
     database.store.delete_thread(&database.project, &thread).await.expect("deletes");
-    assert_eq!(work(&database).await, 1, "only what was under way is wound up");
+    assert_eq!(work(&database).await, 0, "nobody had begun it, so it is over at once");
     assert_eq!(database.store.find_run_status(&waiting).await.expect("reads"), Some(RunStatus::Cancelled));
 }
 

@@ -82,6 +82,12 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// The model of agents that name none, and of threads without an agent.
     pub default_model: String,
+    /// Runs that this server drives at once.
+    pub concurrent_runs: u32,
+    /// Runs of one project driven at once by all servers; 0 is no limit.
+    pub concurrent_per_project: u32,
+    /// Runs that may wait for a worker before messages are refused; 0 is no limit.
+    pub max_queued: u32,
     /// Where the server keeps its files; `/health` tells how full it is.
     pub data_dir: PathBuf,
     pub version: Version,
@@ -101,6 +107,9 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(15),
             header_timeout: Duration::from_secs(10),
             default_model: "claude-sonnet-4-5".to_owned(),
+            concurrent_runs: 256,
+            concurrent_per_project: 0,
+            max_queued: 10_000,
             data_dir: PathBuf::from("."),
             version: Version::default(),
         }

@@ -72,6 +72,11 @@ impl Error {
         }
     }
 
+    /// Whether a limit on money was reached, which no waiting helps against.
+    pub fn is_spend_limit(&self) -> bool {
+        matches!(self, Self::Status { code: Some(code), .. } if is_spend_limit(code))
+    }
+
     /// Whether the reply had completed at least one content block before it failed.
     pub fn after_output(&self) -> bool {
         match self {

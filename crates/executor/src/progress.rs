@@ -55,12 +55,10 @@ impl Driver<'_> {
     /// After a stop: no process of the run is left, and no call without an answer, so that the thread can go on. `what`
     /// happened is told to the model.
     pub(crate) async fn wind_up(&mut self, what: &str) -> Result<(), End> {
-        if let Some(sandbox) = self.parts.sandboxes.find(&self.run.environment_id).await {
-            match sandbox.kill_group(self.run.id.as_str()).await {
-                Ok(0) => {}
-                Ok(killed) => tracing::info!(killed, "killed the processes of the stopped run"),
-                Err(err) => tracing::error!(error = &err as &dyn std::error::Error, "cannot kill the run's processes"),
-            }
+        match self.parts.sandboxes.kill_group(&self.run.environment_id, self.run.id.as_str()).await {
+            Ok(0) => {}
+            Ok(killed) => tracing::info!(killed, "killed the processes of the stopped run"),
+            Err(err) => tracing::error!(error = &err as &dyn std::error::Error, "cannot kill the run's processes"),
         }
         self.keep_opening(&format!("{what} before you replied.")).await?;
         let calls = std::mem::take(&mut self.open);

@@ -64,7 +64,7 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         let status = steering::lock_run(&mut tx, project, thread, run).await?;
         match status {
-            RunStatus::Paused => return Ok(status),
+            RunStatus::Paused => Ok(status),
             RunStatus::Running => {
                 sqlx::query("update runs set pause_requested_at = coalesce(pause_requested_at, now()) where id = $1")
                     .bind(run.as_str())

@@ -80,6 +80,13 @@ impl World {
 
     /// Starts a server of its own, with its own connections.
     pub(crate) async fn server(&self, node: &str) -> Server {
+        self.server_with(node, |_| {}).await
+    }
+
+    /// The same with other options than the default.
+    pub(crate) async fn server_with(&self, node: &str, change: impl FnOnce(&mut Options)) -> Server {
+        let mut runs = Options { poll: Duration::from_millis(20), ..Options::default() };
+        change(&mut runs);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let (sandboxes, url) = (self.sandboxes.clone(), self.claude.url());
@@ -106,7 +113,7 @@ impl World {
                 claude::Client::new(model).expect("a client"),
                 Arc::new(claude::Catalogue::builtin()),
                 web::Client::new(Vec::new()).expect("a client"),
-                Options { poll: Duration::from_millis(20), ..Options::default() },
+                runs,
             );
             executor.run(tokens.0, tokens.1).await;
         });

@@ -103,12 +103,26 @@ pub(super) fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = text(deserializer)?;
-    match parse_duration(&text) {
+    checked_duration(&text(deserializer)?).map_err(Error::custom)
+}
+
+fn checked_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
         Some(duration) if !duration.is_zero() => Ok(duration),
-        Some(_) | None => {
-            Err(Error::custom(format!("must be a duration like \"500ms\", \"10s\", \"15m\" or \"2h\", not {text:?}")))
-        }
+        Some(_) | None => Err(format!("must be a duration like \"500ms\", \"10s\", \"15m\" or \"2h\", not {text:?}")),
+    }
+}
+
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    optional_text(deserializer)?.map(|text| checked_duration(&text).map_err(Error::custom)).transpose()
+}
+
+/// US dollars; 0 is no limit.
+pub(super) fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let text = text(deserializer)?;
+    match text.parse::<f64>() {
+        Ok(dollars) if dollars >= 0.0 && dollars.is_finite() => Ok(dollars),
+        Ok(_) | Err(_) => Err(Error::custom(format!("must be a number of US dollars, 0 or more, not {text:?}"))),
     }
 }
 

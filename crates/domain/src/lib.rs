@@ -3,6 +3,7 @@
 //! Nothing here does IO and nothing is async, so every rule can be tested as a table of cases. Whatever more than one
 //! crate must agree on lives here; whatever only one crate needs does not.
 
+pub mod address;
 pub mod agent;
 pub mod environment;
 pub mod event;

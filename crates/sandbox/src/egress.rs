@@ -5,32 +5,22 @@
 //! installation, whose content is replaced as a whole, so setting the rules twice is setting them once.
 //!
 //! DNS needs an exception: the engine's resolver inside a container asks the host's nameservers from the container's own
-//! network, and these are often at a private address. So exactly their port 53 is let through. (A nameserver on the host's
-//! loopback is asked by the engine itself and needs nothing.)
+//! network, and these are often at a private address. So exactly their port 53 is let through. Where `systemd-resolved` is
+//! the host's only nameserver, the engine takes those that it asks in turn, from a file of its, and so do we. (Any other
+//! nameserver on the host's loopback is asked by the engine itself, from the host, and needs nothing.)
 
-use std::{fs, net::Ipv4Addr, process::Stdio, str::FromStr};
+use std::{fs, net::Ipv4Addr, path::Path, process::Stdio, str::FromStr};
 
+use domain::address;
 use serde::Serialize;
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::Error;
 
-/// Not the internet: RFC 6890 and what followed it. The three ranges for documentation are not here: nothing answers
-/// there, and where something does, an operator has put it there for a reason.
-const REFUSED: [&str; 12] = [
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-];
+/// What containers resolve names by, as the engine looks at it.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const SYSTEMD_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
+const SYSTEMD_STUB: &str = "127.0.0.53";
 
 /// Whether containers with internet are kept from this host and from private networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,7 +61,7 @@ impl Rules {
 
     /// Sets the rules, whatever was there.
     pub(crate) async fn set(&self) -> Egress {
-        let nameservers = nameservers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+        let nameservers = nameservers(Path::new(RESOLV_CONF), Path::new(SYSTEMD_RESOLV_CONF));
         let set = async {
             feed("iptables-restore", &["-w", "10", "--noflush"], &self.chains(&nameservers)).await?;
             self.jump("INPUT", &self.input).await?;
@@ -132,7 +122,7 @@ impl Rules {
         for network in allow {
             rule(forward, &format!("-d {network} -j RETURN"));
         }
-        for network in REFUSED {
+        for network in address::SPECIAL_V4 {
             rule(forward, &format!("-d {network} -j {refuse}"));
         }
         text + "COMMIT\n"
@@ -147,11 +137,23 @@ impl Rules {
     }
 }
 
-/// Gives the nameservers that are asked over the network, as the engine takes them from the host's file.
-fn nameservers(resolv_conf: &str) -> Vec<Ipv4Addr> {
-    let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+/// Gives the nameservers that are asked over the network, as the engine takes them from the host's files.
+///
+/// Docker's `libnetwork/internal/resolvconf` has this rule: the second file counts when the first one names 127.0.0.53 and
+/// no other, of whatever family.
+fn nameservers(resolv_conf: &Path, systemd: &Path) -> Vec<Ipv4Addr> {
+    let named = |file: &Path| -> Vec<String> {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.filter(|words| words.len() > 1 && words[0] == "nameserver").map(|words| words[1].to_owned()).collect()
+    };
+    let mut servers = named(resolv_conf);
+    if servers == [SYSTEMD_STUB] {
+        servers = named(systemd);
+    }
     servers
-        .filter_map(|address| address.trim().parse().ok())
+        .iter()
+        .filter_map(|address| address.parse().ok())
         .filter(|address: &Ipv4Addr| !address.is_loopback())
         .collect()
 }
@@ -204,8 +206,27 @@ mod tests {
     }
 
     #[test]
-    fn nameservers_on_the_loopback_need_no_rule() {
-        let file = "# made by hand\nsearch lan\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nnameserver fd00::1\n";
-        assert_eq!(nameservers(file), [Ipv4Addr::new(10, 0, 0, 2)]);
+    fn nameservers_are_those_that_the_engine_asks() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (main, systemd) = (directory.path().join("resolv.conf"), directory.path().join("systemd"));
+        let read = |text: &str| {
+            fs::write(&main, text).expect("writes");
+            nameservers(&main, &systemd)
+        };
+        let none: [Ipv4Addr; 0] = [];
+        let (lan, upstream) = (Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(192, 168, 1, 1));
+        let stub =
+            "# This is /run/systemd/resolve/stub-resolv.conf\nnameserver 127.0.0.53\noptions edns0\nsearch lan\n";
+        assert_eq!(read(stub), none, "no file of systemd's");
+        fs::write(&systemd, "nameserver 192.168.1.1\nnameserver fe80::1%eth0\n").expect("writes");
+        assert_eq!(read(stub), [upstream]);
+        assert_eq!(
+            read("# made by hand\nnameserver 127.0.0.53\nnameserver\t10.0.0.2 # lan\nnameserver fd00::1\n"),
+            [lan]
+        );
+        assert_eq!(read("nameserver 127.0.0.53\nnameserver fd00::1\n"), none);
+        assert_eq!(read("nameserver 127.0.0.1\n"), none, "another resolver on the loopback");
+        assert_eq!(read("#nameserver 10.0.0.2\n"), none);
+        assert_eq!(nameservers(&directory.path().join("none"), &systemd), none);
     }
 }

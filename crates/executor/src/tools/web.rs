@@ -4,14 +4,13 @@
 //! after a redirect. No small model reads the page here: its text itself is the answer, and what the model asked about it
 //! is taken and left alone.
 
-mod address;
 mod cache;
 mod fetch;
 mod guard;
 mod page;
 
-pub use address::Allowed;
 pub use cache::Cache;
+pub use domain::address::Network as Allowed;
 pub use guard::Client;
 
 use domain::event::Detail;

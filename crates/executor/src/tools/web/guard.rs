@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
+use domain::address::{self, Network};
+use nix::ifaddrs::getifaddrs;
 use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
 use url::{Host, Url};
-
-use super::address::{self, Allowed};
 
 const MAX_URL_CHARS: usize = 2000;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub struct Client {
 /// Says which addresses may be dialled.
 #[derive(Debug, Clone)]
 struct Gate {
-    allowed: Arc<[Allowed]>,
+    allowed: Arc<[Network]>,
 }
 
 impl Client {
@@ -39,7 +39,7 @@ impl Client {
     ///
     /// # Errors
     /// When the TLS library cannot be set up.
-    pub fn new(allowed: Vec<Allowed>) -> Result<Self, reqwest::Error> {
+    pub fn new(allowed: Vec<Network>) -> Result<Self, reqwest::Error> {
         let gate = Gate { allowed: allowed.into() };
         let http = reqwest::Client::builder()
             .dns_resolver(Arc::new(gate.clone()))
@@ -68,7 +68,8 @@ impl Client {
 
 impl Gate {
     fn lets(&self, address: IpAddr) -> bool {
-        address::is_public(address) || self.allowed.iter().any(|network| network.holds(address))
+        let is_allowed = self.allowed.iter().any(|network| network.holds(address));
+        is_allowed || (address::is_public(address) && !is_own(address))
     }
 }
 
@@ -84,6 +85,20 @@ impl Resolve for Gate {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
+}
+
+/// Tells whether an address is one of this host's interfaces: what listens there need not be meant for everybody, and a
+/// container cannot reach it either. Asked each time, as addresses come and go.
+fn is_own(address: IpAddr) -> bool {
+    let Ok(interfaces) = getifaddrs() else {
+        tracing::warn!("cannot list this host's addresses");
+        return true;
+    };
+    interfaces.filter_map(|interface| interface.address).any(|own| {
+        let v4 = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
+        let v6 = own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip()));
+        v4.or(v6) == Some(address)
+    })
 }
 
 /// The address is not public. Found again at the end of the chain of the HTTP client's error.
@@ -128,4 +143,36 @@ pub(super) fn check_form(url: &Url) -> Result<(), String> {
         return Err("url names no host.".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host_addresses() -> Vec<IpAddr> {
+        // Sends nothing; tells which address the host would use.
+        let own = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+            socket.connect("1.1.1.1:80")?;
+            socket.local_addr()
+        });
+        own.map(|own| own.ip()).into_iter().chain(["127.0.0.1".parse().unwrap()]).collect()
+    }
+
+    #[test]
+    fn the_addresses_of_this_host_are_its_own() {
+        for address in host_addresses() {
+            assert!(is_own(address), "{address}");
+        }
+        assert!(!is_own("1.1.1.1".parse().unwrap()) && !is_own("2606:4700::1111".parse().unwrap()));
+    }
+
+    #[test]
+    fn only_what_the_operator_names_is_reached_beside_the_internet() {
+        let gate =
+            |allowed: &[&str]| Gate { allowed: allowed.iter().map(|network| network.parse().unwrap()).collect() };
+        assert!(gate(&[]).lets("1.1.1.1".parse().unwrap()));
+        for address in host_addresses() {
+            assert!(!gate(&[]).lets(address) && gate(&["0.0.0.0/0"]).lets(address), "{address}");
+        }
+    }
 }

@@ -1,22 +1,25 @@
 //! Which addresses are on the public internet.
+//!
+//! Two parts keep to it and must agree: the firewall of the containers, and the server where it fetches a page for an agent.
 
 use std::{net::IpAddr, str::FromStr};
 
-/// A network that may be reached although it is private: `10.1.2.3`, `10.1.0.0/16`, `fd00::/8`.
+/// A range of addresses: `10.1.2.3`, `10.1.0.0/16`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowed {
+pub struct Network {
     network: u128,
     mask: u128,
     is_v4: bool,
 }
 
-impl Allowed {
-    pub(super) fn holds(&self, address: IpAddr) -> bool {
+impl Network {
+    /// Tells whether an address is in it. One of IPv4 is never in a network of IPv6.
+    pub fn holds(&self, address: IpAddr) -> bool {
         self.is_v4 == address.is_ipv4() && bits(address) & self.mask == self.network
     }
 }
 
-impl FromStr for Allowed {
+impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -41,28 +44,34 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Networks that are not the public internet, by IANA's registries of special-purpose addresses. Of IPv6 only 2000::/3 is
-/// given out at all, so the list is of what is special in there.
-const SPECIAL_V4: [&str; 16] = [
+/// Networks of IPv4 that are never the internet: IANA's registry of special-purpose addresses, multicast, and what is
+/// reserved.
+pub const SPECIAL_V4: [&str; 14] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
     "127.0.0.0/8",
+    // Azure's services for its machines, at an address that looks public.
+    "168.63.129.16/32",
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
-    "192.0.2.0/24",
     "192.31.196.0/24",
     "192.52.193.0/24",
     "192.88.99.0/24",
     "192.168.0.0/16",
     "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    // Multicast, reserved, broadcast.
     "224.0.0.0/3",
 ];
+
+/// Networks for examples in documents. They are not public, but the firewall leaves them alone: nothing answers there, and
+/// where something does, an operator has put it there for containers to reach.
+const DOCUMENTATION_V4: [&str; 3] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
+
+/// All of IPv6 that is given out. Containers have no IPv6.
 const PUBLIC_V6: &str = "2000::/3";
+
+/// What is special in [`PUBLIC_V6`].
 const SPECIAL_V6: [&str; 5] = [
     // Protocol assignments, among them Teredo, which carries IPv4 addresses.
     "2001::/23",
@@ -73,17 +82,14 @@ const SPECIAL_V6: [&str; 5] = [
     "3fff::/20",
 ];
 
-/// Cloud metadata services that have addresses in public ranges.
-const METADATA: [&str; 2] = ["168.63.129.16", "100.100.100.200"];
-
 /// Tells whether an address is on the public internet. Mapped, translated and tunnelled IPv4 is not: nobody needs it, and
 /// it would be a way around the list.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     let among = |list: &[&str]| {
-        list.iter().any(|network| network.parse::<Allowed>().expect("the lists above are networks").holds(address))
+        list.iter().any(|network| network.parse::<Network>().expect("the lists above are networks").holds(address))
     };
     match address {
-        IpAddr::V4(_) => !among(&SPECIAL_V4) && !among(&METADATA),
+        IpAddr::V4(_) => !among(&SPECIAL_V4) && !among(&DOCUMENTATION_V4),
         IpAddr::V6(_) => among(&[PUBLIC_V6]) && !among(&SPECIAL_V6),
     }
 }
@@ -168,15 +174,15 @@ mod tests {
 
     #[test]
     fn an_operator_may_allow_a_network() {
-        let allowed: Allowed = "10.1.0.0/16".parse().unwrap();
+        let allowed: Network = "10.1.0.0/16".parse().unwrap();
         assert!(allowed.holds("10.1.2.3".parse().unwrap()) && !allowed.holds("10.2.0.0".parse().unwrap()));
-        assert!("10.1.2.3".parse::<Allowed>().unwrap().holds("10.1.2.3".parse().unwrap()));
-        assert!("0.0.0.0/0".parse::<Allowed>().unwrap().holds("10.1.2.3".parse().unwrap()));
-        assert!(!"0.0.0.0/0".parse::<Allowed>().unwrap().holds("::1".parse().unwrap()));
-        assert!("fd00::/8".parse::<Allowed>().unwrap().holds("fd12::1".parse().unwrap()));
+        assert!("10.1.2.3".parse::<Network>().unwrap().holds("10.1.2.3".parse().unwrap()));
+        assert!("0.0.0.0/0".parse::<Network>().unwrap().holds("10.1.2.3".parse().unwrap()));
+        assert!(!"0.0.0.0/0".parse::<Network>().unwrap().holds("::1".parse().unwrap()));
+        assert!("fd00::/8".parse::<Network>().unwrap().holds("fd12::1".parse().unwrap()));
         for wrong in ["", "10.1", "10.0.0.0/33", "::/129", "10.0.0.0/x", "localhost"] {
             assert_eq!(
-                wrong.parse::<Allowed>().unwrap_err(),
+                wrong.parse::<Network>().unwrap_err(),
                 format!("'{wrong}' is not an address or network such as 10.1.0.0/16")
             );
         }

@@ -176,6 +176,7 @@ impl From<store::Error> for Error {
             E::KeyReused => Self::new(StatusCode::CONFLICT, err.to_string()).with_code("key_reused"),
             E::State(message) => Self::bad_request(message),
             E::Unavailable(_) => Self::unavailable("The database is not reachable right now; try again", err),
+            E::DiskFull(_) => disk_full().with_source(err),
             E::LeaseLost | E::Database(_) | E::Unreadable { .. } | E::Setup(_) => Self::internal(err),
         }
     }
@@ -191,11 +192,14 @@ impl From<sandbox::Error> for Error {
             }
             E::PermissionDenied(_) | E::Outside(_) => Self::new(StatusCode::FORBIDDEN, sentence(&err)),
             E::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, sentence(&err)),
-            E::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "No space is left on the server's disk")
-                .with_code("disk_full"),
+            E::DiskFull => disk_full(),
             E::NoImage(ref name) => {
                 let message = format!("There is no image '{name}' on this server");
                 Self::new(StatusCode::CONFLICT, message).with_code("no_image")
+            }
+            E::ImageRefused(ref name) => {
+                let message = format!("Environments may not use the image '{name}' on this server");
+                Self::new(StatusCode::CONFLICT, message).with_code("image_refused")
             }
             E::Unfiltered(_) => {
                 let message = "This server cannot give containers the internet without the private networks around it; \
@@ -207,6 +211,10 @@ impl From<sandbox::Error> for Error {
             E::StartFailed { .. } | E::Other { .. } => Self::internal(err),
         }
     }
+}
+
+fn disk_full() -> Error {
+    Error::new(StatusCode::INSUFFICIENT_STORAGE, "No space is left on the server's disk").with_code("disk_full")
 }
 
 /// Gives an error's own text as a sentence for the client.

@@ -110,6 +110,9 @@ fn why_unavailable(err: &sandbox::Error) -> String {
     match err {
         sandbox::Error::NoEngine(_) => "The computer cannot be started: no container engine answers.".into(),
         sandbox::Error::NoImage(name) => format!("The computer cannot be started: there is no image '{name}'."),
+        sandbox::Error::ImageRefused(name) => {
+            format!("The computer cannot be started: environments may not use the image '{name}' here.")
+        }
         sandbox::Error::Unfiltered(_) => {
             "The computer cannot be started with internet access: this host cannot keep it \
                                           from private networks. Set internetAccess to false, or ask the operator."

@@ -31,15 +31,15 @@ impl Computer {
         let mut spec = parts.sandboxes.spec_of(environment);
         let mut has_internet = environment.settings.internet_access;
         // A message may take the network away for its run, but not give one that the environment forbids.
-        if run.options.internet_access == Some(false) {
+        if has_internet && run.options.internet_access == Some(false) {
             has_internet = false;
-            spec.network = Network::None;
+            spec.network = Network::Withheld;
         }
         let workspace = parts
             .sandboxes
             .workspace(&environment.id)
             .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
-        let is_running = parts.sandboxes.find(&environment.id).await.is_some();
+        let is_running = parts.sandboxes.is_open(&spec);
         let context = Context::new(
             parts.sandboxes.clone(),
             spec,

@@ -19,6 +19,8 @@ const GUESTD: &str = "/.atelier/guestd";
 
 pub(crate) const LABEL_INSTALLATION: &str = "atelier.installation";
 pub(crate) const LABEL_ENVIRONMENT: &str = "atelier.environment";
+/// Only on the container for runs without the network that their environment has; its value is `none`.
+pub(crate) const LABEL_NETWORK: &str = "atelier.network";
 pub(crate) const LABEL_SPEC: &str = "atelier.spec";
 
 /// What root keeps so that package managers work: they change owners and drop to their own users.
@@ -26,11 +28,6 @@ const ROOT_CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID
 
 /// System calls that may be made, in the form the engine takes; its comments say why. Programs for 32 bit do not run.
 const SECCOMP: &str = include_str!("seccomp.json");
-
-/// The name of an environment's container.
-pub(crate) fn name(installation: &str, environment: &domain::EnvironmentId) -> String {
-    format!("atelier-{installation}-{environment}")
-}
 
 /// Hashes all that a container is made from: a container with another hash is rebuilt.
 ///
@@ -88,15 +85,19 @@ pub(crate) fn body(
     let home = if is_root { "/root" } else { "/home/agent" };
     let mut env = vec![format!("HOME={home}")];
     env.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
-    let labels = [
+    let mut labels = vec![
         (LABEL_INSTALLATION, options.installation.as_str()),
         (LABEL_ENVIRONMENT, spec.environment.as_str()),
         (LABEL_SPEC, spec_hash),
     ];
+    if spec.network == Network::Withheld {
+        labels.push((LABEL_NETWORK, "none"));
+    }
+    let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mounts = vec![
         bind(&directories.workspace(), WORKSPACE, false),
         bind(&directories.home(), home, false),
-        bind(&directories.run(), RUN, false),
+        bind(&directories.run, RUN, false),
         bind(&options.guestd, GUESTD, true),
     ];
     let strings = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect());
@@ -110,7 +111,7 @@ pub(crate) fn body(
         working_dir: Some(WORKSPACE.to_owned()),
         healthcheck: Some(HealthConfig { test: strings(&["NONE"]), ..Default::default() }),
         stop_signal: Some("SIGTERM".to_owned()),
-        labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+        labels: Some(labels.collect()),
         host_config: Some(HostConfig {
             runtime: options.runtime.clone(),
             network_mode: Some(network.to_owned()),
@@ -177,6 +178,7 @@ fn compact(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::Place;
 
     fn spec() -> Spec {
         Spec {
@@ -210,7 +212,7 @@ mod tests {
     fn only_root_keeps_capabilities() {
         let made = |user: &str| {
             let options = Options { user: user.to_owned(), ..Default::default() };
-            let directories = Directories::new(Path::new("/data"), &spec().environment);
+            let directories = Directories::new(Path::new("/data"), &Place::of(&spec()));
             body(&options, &spec(), Limits::default(), &directories, "none", "hash").host_config.expect("set").cap_add
         };
         assert_eq!(made("0:0").map(|kept| kept.len()), Some(ROOT_CAPABILITIES.len()));

@@ -1,4 +1,4 @@
-//! The directories of an environment on this host.
+//! The directories of an environment on this host: one set of files, and a socket for each of its containers.
 
 use std::{
     fs::DirBuilder,
@@ -7,18 +7,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use domain::EnvironmentId;
+use crate::place::Place;
 
 /// `{data_dir}/environments/{id}/` and what is mounted from it into the container.
 #[derive(Debug, Clone)]
 pub(crate) struct Directories {
     pub(crate) root: PathBuf,
+    /// Holds the socket of one container's `guestd`. Emptied before each start.
+    pub(crate) run: PathBuf,
 }
 
 impl Directories {
     /// The id's alphabet has neither dots nor slashes, so the path is always one below `environments`.
-    pub(crate) fn new(data_dir: &Path, environment: &EnvironmentId) -> Self {
-        Self { root: data_dir.join("environments").join(environment.as_str()) }
+    pub(crate) fn new(data_dir: &Path, place: &Place) -> Self {
+        let root = data_dir.join("environments").join(place.environment.as_str());
+        Self { run: root.join(place.run()), root }
     }
 
     /// The user's files: `/workspace` in the container.
@@ -31,11 +34,6 @@ impl Directories {
         self.root.join("home")
     }
 
-    /// Holds the socket of `guestd`. Emptied before each start.
-    pub(crate) fn run(&self) -> PathBuf {
-        self.root.join("run")
-    }
-
     /// Makes what is missing, for the `uid:gid` that will work in it.
     pub(crate) fn make(&self, user: &str) -> io::Result<()> {
         if let Some(environments) = self.root.parent() {
@@ -43,7 +41,7 @@ impl Directories {
             DirBuilder::new().recursive(true).mode(0o700).create(environments)?;
         }
         DirBuilder::new().recursive(true).mode(0o755).create(&self.root)?;
-        for (directory, mode) in [(self.workspace(), 0o755), (self.home(), 0o700), (self.run(), 0o700)] {
+        for (directory, mode) in [(self.workspace(), 0o755), (self.home(), 0o700), (self.run.clone(), 0o700)] {
             match DirBuilder::new().mode(mode).create(&directory) {
                 Ok(()) => self.give(&directory, user)?,
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
@@ -64,7 +62,7 @@ impl Directories {
 
     /// Makes the run directory anew: what a container left there must not hinder the next.
     pub(crate) async fn renew_run(&self, user: &str) -> Result<(), crate::Error> {
-        crate::Workspace::delete(self.run()).await?;
+        crate::Workspace::delete(self.run.clone()).await?;
         self.make(user).map_err(|err| crate::Error::other(format!("cannot make '{}'", self.root.display()), err))
     }
 }

@@ -32,6 +32,9 @@ pub enum Error {
     /// The image is not on this engine; holds its name.
     #[error("there is no image '{0}'")]
     NoImage(String),
+    /// The operator does not let environments use this image; holds its name.
+    #[error("the image '{0}' is not among those that environments may use")]
+    ImageRefused(String),
     /// The container does not come up. `log` is what it said last, and may be empty.
     #[error("cannot start the container of environment {environment}: {reason}")]
     StartFailed { environment: EnvironmentId, reason: String, log: String },

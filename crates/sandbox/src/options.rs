@@ -16,6 +16,9 @@ pub struct Options {
     pub runtime: Option<String>,
     /// The image of environments that name none.
     pub image: String,
+    /// What other images an environment may name; `*` stands for anything but a slash. The engine's other images are
+    /// the host's business, and may hold what its owner did not mean to show.
+    pub images: Vec<String>,
     /// Every object of ours on the engine is named and labelled with this, so that two servers may share an engine.
     pub installation: String,
     /// The static `guestd` binary on the engine's host.
@@ -27,8 +30,9 @@ pub struct Options {
     pub concurrent_starts: usize,
     /// `uid:gid` of everything in the containers. It should be the server's own, so that both may touch the files.
     pub user: String,
+    /// What any container may use at most, and what one of an environment without a named size may use.
     pub limits: Limits,
-    /// What environments of a named size may use.
+    /// What environments of a named size may use, as far as `limits` goes.
     pub profiles: Profiles,
     /// Lets containers on the internet where the host cannot keep them from private networks and from itself.
     pub allow_unfiltered_egress: bool,
@@ -45,6 +49,7 @@ impl Default for Options {
             docker_socket: None,
             runtime: None,
             image: "atelier-workspace:latest".to_owned(),
+            images: vec!["atelier-*".to_owned()],
             installation: "default".to_owned(),
             guestd: PathBuf::from("/usr/lib/atelier/guestd"),
             idle_stop: Duration::from_secs(15 * 60),
@@ -68,6 +73,17 @@ pub struct Limits {
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,
+}
+
+impl Limits {
+    /// Gives these limits, none of them above that of `most`.
+    pub fn at_most(self, most: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.min(most.memory_bytes),
+            cpus: self.cpus.min(most.cpus),
+            pids: self.pids.min(most.pids),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -105,6 +121,8 @@ pub enum Network {
     None,
     /// The internet, but no other container, no private network and not this host.
     Open,
+    /// Nothing at all, for a run in an environment that has internet: in a container beside the environment's own.
+    Withheld,
 }
 
 /// What the container of an environment is made from. A container made from another is rebuilt; the files stay.

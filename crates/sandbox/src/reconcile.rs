@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use domain::EnvironmentId;
 use tokio::time::Instant;
 
-use crate::{Error, Sandboxes, guest::Guest, slot::Slot};
+use crate::{Error, Sandboxes, guest::Guest, place::Place, slot::Slot};
 
 /// A container whose commands left something running stays up longer than an unused one, by this factor.
 const BACKGROUND_FACTOR: u32 = 8;
@@ -18,7 +18,7 @@ const TOO_NEW: Duration = Duration::from_secs(60);
 pub struct Reconciled {
     /// Engine ids of containers of this installation that nobody wants.
     pub removed: Vec<String>,
-    /// Environments whose containers were stopped because nobody used them.
+    /// Environments of containers that were stopped because nobody used them.
     pub stopped: Vec<EnvironmentId>,
 }
 
@@ -31,33 +31,32 @@ impl Sandboxes {
     pub async fn reconcile(&self, wanted: &HashSet<EnvironmentId>) -> Result<Reconciled, Error> {
         let began = Instant::now();
         let mut done = Reconciled::default();
-        for (id, environment, is_running) in self.inner.list().await? {
-            let Some(environment) = environment else {
+        for (id, place, is_running) in self.inner.list().await? {
+            let Some(place) = place else {
                 self.inner.delete(&id).await?;
                 done.removed.push(id);
                 continue;
             };
-            if !wanted.contains(&environment) {
-                let known = self.inner.slots.get(&environment).map(|slot| slot.clone());
-                let is_new = known.as_ref().is_some_and(|slot| slot.uses.idle() < TOO_NEW + began.elapsed());
+            if !wanted.contains(&place.environment) {
+                let is_new = self.known(&place).is_some_and(|slot| slot.uses.idle() < TOO_NEW + began.elapsed());
                 if !is_new {
-                    let slot = self.slot(&environment);
+                    let slot = self.slot(&place);
                     let _changing = slot.changing.lock().await;
                     slot.set_running(None);
                     self.inner.stop_and_remove(&id).await?;
-                    self.inner.slots.remove(&environment);
+                    self.inner.slots.remove(&place);
                     done.removed.push(id);
                 }
                 continue;
             }
-            let slot = self.slot(&environment);
-            if is_running && self.is_idle(&environment, &slot).await {
+            let slot = self.slot(&place);
+            if is_running && self.is_idle(&place, &slot).await {
                 let _changing = slot.changing.lock().await;
                 // Opened while we looked.
                 if slot.uses.idle() >= self.inner.options.idle_stop {
                     slot.set_running(None);
                     self.inner.halt(&id).await?;
-                    done.stopped.push(environment);
+                    done.stopped.push(place.environment);
                 }
             }
         }
@@ -67,12 +66,12 @@ impl Sandboxes {
         Ok(done)
     }
 
-    async fn is_idle(&self, environment: &EnvironmentId, slot: &Slot) -> bool {
+    async fn is_idle(&self, place: &Place, slot: &Slot) -> bool {
         let (idle, limit) = (slot.uses.idle(), self.inner.options.idle_stop);
         if idle < limit {
             return false;
         }
-        let Ok(guest) = Guest::new(&self.inner.directories(environment).run()) else { return true };
+        let Ok(guest) = Guest::new(&self.inner.directories(place).run) else { return true };
         match guest.ping(Duration::from_secs(3)).await {
             // Another server's commands: it shares the engine and counts for itself.
             Ok(pong) if pong.foreground > 0 => false,

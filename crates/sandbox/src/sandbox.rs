@@ -25,7 +25,7 @@ const MAX_BACKGROUND_OUTPUT: u64 = 5_000_000_000;
 const KILL_LIMIT: Duration = Duration::from_secs(15);
 
 /// A command to run in a sandbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Command {
     /// Program (looked up in `PATH`) and arguments.
     pub argv: Vec<String>,
@@ -39,6 +39,21 @@ pub struct Command {
     pub group: String,
     /// Whether [`Process::write_stdin`] will be used. Without, the command reads an empty input.
     pub stdin: bool,
+}
+
+/// Leaves out what the variables hold: secrets, among other things.
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Command")
+            .field("argv", &self.argv)
+            .field("cwd", &self.cwd)
+            .field("env", &names)
+            .field("timeout", &self.timeout)
+            .field("group", &self.group)
+            .field("stdin", &self.stdin)
+            .finish()
+    }
 }
 
 /// A part of a file.
@@ -243,5 +258,17 @@ fn spawn(command: Command) -> Spawn {
         timeout_ms: command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         group: command.group,
         stdin: command.stdin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Command;
+
+    #[test]
+    fn what_variables_hold_is_not_shown() {
+        let env = vec![("TOKEN".to_owned(), "hunter2".to_owned())];
+        let shown = format!("{:?}", Command { argv: vec!["true".to_owned()], env, ..Command::default() });
+        assert!(shown.contains("TOKEN") && shown.contains("true") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -1,4 +1,4 @@
-//! The service: at most one container per environment, made when it is wanted and as it is wanted.
+//! The service: at most one container for each place, made when it is wanted and as it is wanted.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,16 +16,18 @@ use dashmap::DashMap;
 use domain::EnvironmentId;
 use futures::{StreamExt, TryStreamExt};
 use tokio::{
-    sync::Semaphore,
+    sync::{MutexGuard, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
     Egress, Error, Limits, Network, Options, Report, Sandbox, Spec, Status, Workspace,
-    container::{self, LABEL_ENVIRONMENT, LABEL_INSTALLATION, LABEL_SPEC},
+    container::{self, LABEL_ENVIRONMENT, LABEL_INSTALLATION, LABEL_NETWORK, LABEL_SPEC},
     directories::Directories,
     guest::Guest,
+    images,
     network::Bridge,
+    place::Place,
     report,
     slot::Slot,
 };
@@ -46,7 +48,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) engine: Docker,
     pub(crate) bridge: Bridge,
-    pub(crate) slots: DashMap<EnvironmentId, Arc<Slot>>,
+    pub(crate) slots: DashMap<Place, Arc<Slot>>,
     starts: Semaphore,
     /// The processor cores of the engine's host; it refuses to start what asks for more.
     cores: f64,
@@ -68,16 +70,18 @@ impl Sandboxes {
         Ok(Self { inner: Arc::new(Inner { options, engine, bridge, slots: DashMap::new(), starts, cores }) })
     }
 
-    /// Gives the running container of an environment, starting, adopting or rebuilding it as needed.
+    /// Gives the running container of `spec`, starting, adopting or rebuilding it as needed.
     ///
-    /// Concurrent calls for one environment share one start. A container that runs with the same spec (of this process
+    /// It is the environment's own, or the one beside it if the network is [`Network::Withheld`]; neither is touched for
+    /// the other. Concurrent calls for one container share one start. A container that runs with the same spec (of this process
     /// or an earlier one) is taken as it is; one made from another spec is replaced; the files stay.
     ///
     /// # Errors
-    /// `NoImage`, `StartFailed`, `NoEngine`; `Unfiltered` when internet is wanted and cannot be filtered.
+    /// `ImageRefused`, `NoImage`, `StartFailed`, `NoEngine`; `Unfiltered` when internet is wanted and cannot be filtered.
     pub async fn open(&self, spec: &Spec) -> Result<Sandbox, Error> {
+        let place = Place::of(spec);
         loop {
-            let slot = self.slot(&spec.environment);
+            let slot = self.slot(&place);
             slot.uses.touch();
             if let Some(sandbox) = slot.running_as(spec) {
                 return Ok(sandbox);
@@ -87,8 +91,7 @@ impl Sandboxes {
                 return Ok(sandbox);
             }
             // While we waited, the environment may have been removed and with it this slot.
-            let is_current =
-                self.inner.slots.get(&spec.environment).is_some_and(|current| Arc::ptr_eq(&current, &slot));
+            let is_current = self.inner.slots.get(&place).is_some_and(|current| Arc::ptr_eq(&current, &slot));
             if is_current {
                 slot.set_running(None);
                 let sandbox = self.inner.bring_up(spec, &slot).await?;
@@ -99,19 +102,49 @@ impl Sandboxes {
         }
     }
 
-    /// Gives the running container of an environment, if this process knows one.
+    /// Gives the running container of an environment, its own one, if this process knows it.
     pub async fn find(&self, environment: &EnvironmentId) -> Option<Sandbox> {
-        let slot = self.inner.slots.get(environment).map(|slot| Arc::clone(&slot))?;
-        slot.running()
+        self.known(&Place::main(environment))?.running()
     }
 
-    /// Tells how the container of an environment is.
+    /// Tells whether [`open`](Self::open) would give a container that this process knows to run.
+    pub fn is_open(&self, spec: &Spec) -> bool {
+        self.known(&Place::of(spec)).is_some_and(|slot| slot.running_as(spec).is_some())
+    }
+
+    /// Kills every process tree that was started under `group`, in whichever container of the environment, and returns
+    /// when all are gone. Gives how many trees that were.
+    ///
+    /// A container that runs since before this process did is asked too; none is started for it.
+    pub async fn kill_group(&self, environment: &EnvironmentId, group: &str) -> Result<usize, Error> {
+        let places = Place::all(environment);
+        let killed = futures::future::join_all(places.iter().map(|place| self.kill_group_at(place, group))).await;
+        killed.into_iter().sum()
+    }
+
+    async fn kill_group_at(&self, place: &Place, group: &str) -> Result<usize, Error> {
+        if let Some(sandbox) = self.known(place).and_then(|slot| slot.running()) {
+            match sandbox.kill_group(group).await {
+                // It has ended. Another server may have started one anew.
+                Err(Error::Gone) => {}
+                killed => return killed,
+            }
+        }
+        let Some(sandbox) = self.inner.adopt(place).await? else { return Ok(0) };
+        match sandbox.kill_group(group).await {
+            Err(Error::Gone) => Ok(0),
+            killed => killed,
+        }
+    }
+
+    /// Tells how the container of an environment is, its own one.
     pub async fn status(&self, environment: &EnvironmentId) -> Result<Status, Error> {
-        let Some(container) = self.inner.inspect(environment).await? else { return Ok(Status::default()) };
+        let place = Place::main(environment);
+        let Some(container) = self.inner.inspect(&place).await? else { return Ok(Status::default()) };
         let state = container.state.unwrap_or_default();
         let is_running = state.running.unwrap_or(false);
         let started_at = state.started_at.and_then(|time| DateTime::parse_from_rfc3339(&time).ok());
-        let slot = self.inner.slots.get(environment).map(|slot| slot.uses.last_used_at());
+        let slot = self.known(&place).map(|slot| slot.uses.last_used_at());
         let status = Status {
             is_running,
             container: container.id,
@@ -119,32 +152,34 @@ impl Sandboxes {
             last_used_at: slot,
             ..Status::default()
         };
-        let stats = if is_running { self.inner.stats(environment).await } else { None };
+        let stats = if is_running { self.inner.stats(&place).await } else { None };
         Ok(stats.map_or(status.clone(), |stats| with_stats(status, &stats)))
     }
 
-    /// Stops and removes the container; the files stay. True if one ran.
+    /// Stops and removes the environment's containers; the files stay. True if one ran.
     pub async fn stop(&self, environment: &EnvironmentId) -> Result<bool, Error> {
-        let slot = self.slot(environment);
-        let _changing = slot.changing.lock().await;
-        slot.set_running(None);
-        self.inner.take_down(environment).await
+        let places = Place::all(environment);
+        let slots = places.each_ref().map(|place| self.slot(place));
+        let _changing = lock(&slots).await;
+        self.inner.take_down(&places, &slots).await
     }
 
-    /// Removes the container and the files.
+    /// Removes the environment's containers and its files.
     pub async fn remove(&self, environment: &EnvironmentId) -> Result<(), Error> {
-        let slot = self.slot(environment);
-        let _changing = slot.changing.lock().await;
-        slot.set_running(None);
-        self.inner.take_down(environment).await?;
-        Workspace::delete(self.inner.directories(environment).root).await?;
-        self.inner.slots.remove(environment);
+        let places = Place::all(environment);
+        let slots = places.each_ref().map(|place| self.slot(place));
+        let _changing = lock(&slots).await;
+        self.inner.take_down(&places, &slots).await?;
+        Workspace::delete(self.inner.directories(&places[0]).root).await?;
+        for place in &places {
+            self.inner.slots.remove(place);
+        }
         Ok(())
     }
 
     /// Opens the files of an environment on this host, whose directories are made; no container is needed.
     pub fn workspace(&self, environment: &EnvironmentId) -> Result<Workspace, Error> {
-        let directories = self.inner.directories(environment);
+        let directories = self.inner.directories(&Place::main(environment));
         self.inner.make(&directories)?;
         Workspace::open(directories.workspace())
     }
@@ -178,15 +213,29 @@ impl Sandboxes {
         report::report(&self.inner.engine, &self.inner.options, &self.inner.bridge).await
     }
 
-    pub(crate) fn slot(&self, environment: &EnvironmentId) -> Arc<Slot> {
-        Arc::clone(&self.inner.slots.entry(environment.clone()).or_default())
+    pub(crate) fn slot(&self, place: &Place) -> Arc<Slot> {
+        Arc::clone(&self.inner.slots.entry(place.clone()).or_default())
     }
+
+    /// Gives a slot that is there, without making one.
+    pub(crate) fn known(&self, place: &Place) -> Option<Arc<Slot>> {
+        self.inner.slots.get(place).map(|slot| Arc::clone(&slot))
+    }
+}
+
+/// Keeps everybody else from changing the containers of an environment.
+async fn lock(slots: &[Arc<Slot>; 2]) -> [MutexGuard<'_, ()>; 2] {
+    let [main, offline] = slots;
+    [main.changing.lock().await, offline.changing.lock().await]
 }
 
 impl Inner {
     /// Makes the container of `spec` run, reusing what is there. The caller holds the slot.
     async fn bring_up(&self, spec: &Spec, slot: &Slot) -> Result<Sandbox, Error> {
         let image = spec.image.as_ref().unwrap_or(&self.options.image);
+        if *image != self.options.image && !images::are_among(&self.options.images, image) {
+            return Err(Error::ImageRefused(image.clone()));
+        }
         let image_id = match self.engine.inspect_image(image).await {
             Ok(found) => found.id.unwrap_or_default(),
             Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => {
@@ -195,10 +244,11 @@ impl Inner {
             Err(err) => return Err(Error::NoEngine(err)),
         };
         let hash = container::spec_hash(&self.options, spec, self.limits(spec), &image_id);
-        let directories = self.directories(&spec.environment);
+        let place = Place::of(spec);
+        let directories = self.directories(&place);
         self.make(&directories)?;
 
-        let existing = self.inspect(&spec.environment).await?;
+        let existing = self.inspect(&place).await?;
         let network = self.network(spec).await?;
         if let Some(existing) = existing {
             let id = existing.id.unwrap_or_default();
@@ -212,14 +262,14 @@ impl Inner {
             }
             if labels.get(LABEL_SPEC) == Some(&hash) {
                 if existing.state.and_then(|state| state.running).unwrap_or(false) {
-                    let sandbox = self.sandbox(spec, &id, &directories, slot)?;
+                    let sandbox = self.sandbox(&place, &id, slot)?;
                     match sandbox.ping(PING_LIMIT).await {
                         Ok(_) => return Ok(sandbox),
                         Err(Error::Gone) => {}
                         // Not the container's fault, and so no reason to throw away what it is doing.
                         Err(err) => return Err(err),
                     }
-                } else if let Ok(sandbox) = self.start(spec, &id, &directories, slot).await {
+                } else if let Ok(sandbox) = self.start(spec, &id, slot).await {
                     // Stopped while idle: what was installed into it is still there.
                     return Ok(sandbox);
                 }
@@ -227,7 +277,7 @@ impl Inner {
             self.delete(&id).await?;
         }
         let body = container::body(&self.options, spec, self.limits(spec), &directories, &network, &hash);
-        let name = container::name(&self.options.installation, &spec.environment);
+        let name = place.name(&self.options.installation);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let deadline = Instant::now() + self.options.start_deadline;
         let id = loop {
@@ -243,7 +293,7 @@ impl Inner {
                 Err(err) => return Err(Error::NoEngine(err)),
             }
         };
-        let started = self.start(spec, &id, &directories, slot).await;
+        let started = self.start(spec, &id, slot).await;
         if started.is_err() {
             self.delete(&id).await?;
         }
@@ -251,10 +301,11 @@ impl Inner {
     }
 
     /// Starts a container that exists and waits for its daemon.
-    async fn start(&self, spec: &Spec, id: &str, directories: &Directories, slot: &Slot) -> Result<Sandbox, Error> {
+    async fn start(&self, spec: &Spec, id: &str, slot: &Slot) -> Result<Sandbox, Error> {
+        let place = Place::of(spec);
         let _start = self.starts.acquire().await.expect("the semaphore is never closed");
         let deadline = Instant::now() + self.options.start_deadline;
-        directories.renew_run(&self.options.user).await?;
+        self.directories(&place).renew_run(&self.options.user).await?;
         match timeout_at(deadline, self.engine.start_container(id, None)).await {
             Ok(Ok(())) => {}
             Ok(Err(EngineError::DockerResponseServerError { message, .. })) => {
@@ -265,7 +316,7 @@ impl Inner {
         }
         let mut polls = 0u32;
         loop {
-            let sandbox = self.sandbox(spec, id, directories, slot)?;
+            let sandbox = self.sandbox(&place, id, slot)?;
             if sandbox.ping(PING_LIMIT).await.is_ok() {
                 return Ok(sandbox);
             }
@@ -274,7 +325,7 @@ impl Inner {
             }
             polls += 1;
             // Whether it still runs is asked seldom: each time costs as much as the start of the daemon.
-            if polls.is_multiple_of(100) && !self.is_running(&spec.environment).await? {
+            if polls.is_multiple_of(100) && !self.is_running(&place).await? {
                 return Err(self.start_failed(spec, "its daemon ends at once", self.log(id).await));
             }
             sleep(Duration::from_millis(2)).await;
@@ -283,7 +334,7 @@ impl Inner {
 
     /// Gives the engine's name of the network that `spec` wants, ready and filtered.
     async fn network(&self, spec: &Spec) -> Result<String, Error> {
-        if spec.network == Network::None {
+        if spec.network != Network::Open {
             return Ok("none".to_owned());
         }
         match self.bridge.ensure(&self.engine).await? {
@@ -297,22 +348,43 @@ impl Inner {
         Limits { cpus: limits.cpus.min(self.cores), ..limits }
     }
 
-    fn sandbox(&self, spec: &Spec, id: &str, directories: &Directories, slot: &Slot) -> Result<Sandbox, Error> {
-        let guest = Guest::new(&directories.run())
-            .map_err(|err| Error::other(format!("cannot open '{}'", directories.run().display()), err))?;
-        Ok(Sandbox::new(spec.environment.clone(), id.to_owned(), guest, Arc::clone(&slot.uses)))
+    fn sandbox(&self, place: &Place, id: &str, slot: &Slot) -> Result<Sandbox, Error> {
+        let run = self.directories(place).run;
+        let guest = Guest::new(&run).map_err(|err| Error::other(format!("cannot open '{}'", run.display()), err))?;
+        Ok(Sandbox::new(place.environment.clone(), id.to_owned(), guest, Arc::clone(&slot.uses)))
     }
 
-    /// Stops and removes the container of an environment, if there is one of ours. True if it ran.
-    pub(crate) async fn take_down(&self, environment: &EnvironmentId) -> Result<bool, Error> {
-        let Some(existing) = self.inspect(environment).await? else { return Ok(false) };
+    /// Gives the way to a container of ours that runs, whatever it was made from and whoever started it.
+    async fn adopt(&self, place: &Place) -> Result<Option<Sandbox>, Error> {
+        match self.ours(place).await? {
+            // Not put into its slot: whoever opens it looks at what it was made from.
+            Some((id, true)) => self.sandbox(place, &id, &Slot::default()).map(Some),
+            Some((_, false)) | None => Ok(None),
+        }
+    }
+
+    /// Stops and removes the containers of an environment that are there and ours. True if one ran. The caller holds
+    /// the slots.
+    async fn take_down(&self, places: &[Place], slots: &[Arc<Slot>]) -> Result<bool, Error> {
+        slots.iter().for_each(|slot| slot.set_running(None));
+        let downs = places.iter().map(async |place| {
+            let Some((id, ran)) = self.ours(place).await? else { return Ok(false) };
+            self.stop_and_remove(&id).await?;
+            Ok(ran)
+        });
+        let downs = futures::future::join_all(downs).await;
+        downs.into_iter().try_fold(false, |any, ran| Ok(ran? || any))
+    }
+
+    /// Finds a container of this installation: its id, and whether it runs.
+    async fn ours(&self, place: &Place) -> Result<Option<(String, bool)>, Error> {
+        let Some(existing) = self.inspect(place).await? else { return Ok(None) };
         let labels = existing.config.and_then(|config| config.labels).unwrap_or_default();
         if labels.get(LABEL_INSTALLATION) != Some(&self.options.installation) {
-            return Ok(false);
+            return Ok(None);
         }
-        let ran = existing.state.and_then(|state| state.running).unwrap_or(false);
-        self.stop_and_remove(&existing.id.unwrap_or_default()).await?;
-        Ok(ran)
+        let is_running = existing.state.and_then(|state| state.running).unwrap_or(false);
+        Ok(existing.id.map(|id| (id, is_running)))
     }
 
     pub(crate) async fn stop_and_remove(&self, id: &str) -> Result<(), Error> {
@@ -334,22 +406,25 @@ impl Inner {
         absent_is_fine(removed).map_err(|err| Error::other(format!("cannot remove container {id}"), err))
     }
 
-    /// Lists the containers of this installation: id, environment, and whether it runs.
-    pub(crate) async fn list(&self) -> Result<Vec<(String, Option<EnvironmentId>, bool)>, Error> {
+    /// Lists the containers of this installation: id, place, and whether it runs.
+    pub(crate) async fn list(&self) -> Result<Vec<(String, Option<Place>, bool)>, Error> {
         let label = format!("{LABEL_INSTALLATION}={}", self.options.installation);
         let filters = HashMap::from([("label".to_owned(), vec![label])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let containers = self.engine.list_containers(Some(options)).await.map_err(Error::NoEngine)?;
         let ours = containers.into_iter().filter_map(|container| {
-            let environment = container.labels?.get(LABEL_ENVIRONMENT).and_then(|id| id.parse().ok());
+            let labels = container.labels?;
+            let environment = labels.get(LABEL_ENVIRONMENT).and_then(|id| id.parse().ok());
+            let is_offline = labels.contains_key(LABEL_NETWORK);
+            let place = environment.map(|environment| Place { environment, is_offline });
             let is_running = container.state.is_some_and(|state| state.as_ref() == "running");
-            Some((container.id?, environment, is_running))
+            Some((container.id?, place, is_running))
         });
         Ok(ours.collect())
     }
 
-    pub(crate) fn directories(&self, environment: &EnvironmentId) -> Directories {
-        Directories::new(&self.options.data_dir, environment)
+    pub(crate) fn directories(&self, place: &Place) -> Directories {
+        Directories::new(&self.options.data_dir, place)
     }
 
     fn make(&self, directories: &Directories) -> Result<(), Error> {
@@ -357,8 +432,8 @@ impl Inner {
         made.map_err(|err| Error::other(format!("cannot make '{}'", directories.root.display()), err))
     }
 
-    async fn inspect(&self, environment: &EnvironmentId) -> Result<Option<ContainerInspectResponse>, Error> {
-        let name = container::name(&self.options.installation, environment);
+    async fn inspect(&self, place: &Place) -> Result<Option<ContainerInspectResponse>, Error> {
+        let name = place.name(&self.options.installation);
         match self.engine.inspect_container(&name, None).await {
             Ok(container) => Ok(Some(container)),
             Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
@@ -366,13 +441,13 @@ impl Inner {
         }
     }
 
-    async fn is_running(&self, environment: &EnvironmentId) -> Result<bool, Error> {
-        let state = self.inspect(environment).await?.and_then(|container| container.state);
+    async fn is_running(&self, place: &Place) -> Result<bool, Error> {
+        let state = self.inspect(place).await?.and_then(|container| container.state);
         Ok(state.and_then(|state| state.running).unwrap_or(false))
     }
 
-    async fn stats(&self, environment: &EnvironmentId) -> Option<ContainerStatsResponse> {
-        let name = container::name(&self.options.installation, environment);
+    async fn stats(&self, place: &Place) -> Option<ContainerStatsResponse> {
+        let name = place.name(&self.options.installation);
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         // A container that ends meanwhile has none.
         std::pin::pin!(self.engine.stats(&name, Some(options))).next().await?.ok()

@@ -1,4 +1,4 @@
-//! What this process knows of one environment's container.
+//! What this process knows of one container.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{Sandbox, Spec};
 
-/// The place of one environment. Whoever changes its container holds `changing`.
+/// What is known of one place. Whoever changes its container holds `changing`.
 #[derive(Default)]
 pub(crate) struct Slot {
     pub(crate) changing: Mutex<()>,

@@ -23,15 +23,16 @@ impl Sandboxes {
         }
     }
 
-    /// Gives what a computer of this size may use; without one, the limits of all.
+    /// Gives what a computer of this size may use; without one, the limits of all, which no size goes beyond.
     pub fn limits_of(&self, profile: Option<ComputeProfile>) -> Limits {
         let options = &self.inner.options;
-        match profile {
+        let named = match profile {
             None => options.limits,
             Some(ComputeProfile::Lite) => options.profiles.lite,
             Some(ComputeProfile::Standard) => options.profiles.standard,
             Some(ComputeProfile::Power) => options.profiles.power,
             Some(ComputeProfile::Desktop) => options.profiles.desktop,
-        }
+        };
+        named.at_most(options.limits)
     }
 }

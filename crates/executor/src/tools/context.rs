@@ -154,9 +154,11 @@ impl From<Error> for ToolError {
             Error::DiskFull => for_model("No space is left on the computer's disk. Remove what is not needed first."),
             Error::Gone => for_model(RESTARTED),
             Error::Other { what, source } => for_model(format!("That failed: {what} ({source}).")),
-            err @ (Error::NoEngine(_) | Error::NoImage(_) | Error::StartFailed { .. } | Error::Unfiltered(_)) => {
-                Self::Fatal(err)
-            }
+            err @ (Error::NoEngine(_)
+            | Error::NoImage(_)
+            | Error::ImageRefused(_)
+            | Error::StartFailed { .. }
+            | Error::Unfiltered(_)) => Self::Fatal(err),
         }
     }
 }

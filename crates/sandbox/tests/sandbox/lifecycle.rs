@@ -7,8 +7,8 @@ use bollard::{
     models::ContainerCreateBody,
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
-use domain::EnvironmentId;
-use sandbox::{Error, Exit, Sandboxes, Spec};
+use domain::{EnvironmentId, environment::ComputeProfile};
+use sandbox::{Error, Exit, Limits, Sandboxes, Spec};
 
 use crate::world::{World, bash, eventually, finish, run};
 
@@ -84,7 +84,7 @@ while True: s.accept()[0].sendall(b'\\xff' * 100000)\" &) ; until test -e /tmp/u
 
 #[tokio::test]
 async fn a_missing_image_and_a_failing_start_say_what_is_wrong() {
-    let world = World::new().await;
+    let world = World::with(|options| options.images = vec!["no-such-*".to_owned()]).await;
     let spec = Spec { image: Some("no-such-image:1".to_owned()), ..world.spec() };
     assert!(matches!(world.sandboxes.open(&spec).await, Err(Error::NoImage(name)) if name == "no-such-image:1"));
 
@@ -92,6 +92,30 @@ async fn a_missing_image_and_a_failing_start_say_what_is_wrong() {
     let failed = broken.sandboxes.open(&broken.spec()).await;
     assert!(matches!(failed, Err(Error::StartFailed { .. })), "{failed:?}");
     assert!(!broken.sandboxes.status(&broken.environment).await.expect("known").is_running);
+}
+
+#[tokio::test]
+async fn only_images_that_the_operator_names_are_used() {
+    let world = World::new().await;
+    // It is there, under a name that does not say so.
+    let id = engine().await.inspect_image(&world.options.image).await.expect("is there").id.expect("known");
+    for image in [id.as_str(), "postgres:17", "docker.io/library/atelier-workspace:latest"] {
+        let spec = Spec { image: Some(image.to_owned()), ..world.spec() };
+        let refused = world.sandboxes.open(&spec).await;
+        assert!(matches!(&refused, Err(Error::ImageRefused(name)) if name == image), "{refused:?}");
+    }
+    let named = Spec { image: Some(world.options.image.clone()), ..world.spec() };
+    world.sandboxes.open(&named).await.expect("the default may be named");
+}
+
+#[tokio::test]
+async fn no_size_goes_beyond_the_limits_of_all() {
+    let most = Limits { memory_bytes: 3 << 30, cpus: 1.5, pids: 600 };
+    let world = World::with(|options| options.limits = most).await;
+    assert_eq!(world.sandboxes.limits_of(None), most);
+    assert_eq!(world.sandboxes.limits_of(Some(ComputeProfile::Power)), most);
+    let lite = Limits { memory_bytes: 2 << 30, cpus: 1.0, pids: 512 };
+    assert_eq!(world.sandboxes.limits_of(Some(ComputeProfile::Lite)), lite);
 }
 
 #[tokio::test]

@@ -9,4 +9,5 @@ mod killing;
 mod lifecycle;
 mod limits;
 mod network;
+mod places;
 mod world;

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_limit_of_nothing_is_refused() {
-        let caps: CapFields = serde_json::from_str(r#"{"maxCost": 0, "maxTurns": 0, "maxDuration": -1}"#).expect("is valid");
+        let caps: CapFields =
+            serde_json::from_str(r#"{"maxCost": 0, "maxTurns": 0, "maxDuration": -1}"#).expect("is valid");
         let mut fields = Fields::default();
         assert_eq!(caps.check(&mut fields), Limits::default());
         let message = fields.finish().expect_err("is refused").to_string();
@@ -142,7 +143,8 @@ mod tests {
 
     #[test]
     fn limits_survive_the_wire() {
-        let caps: CapFields = serde_json::from_str(r#"{"maxCost": 2.5, "maxTokens": 9, "maxDuration": 0.25}"#).expect("is valid");
+        let caps: CapFields =
+            serde_json::from_str(r#"{"maxCost": 2.5, "maxTokens": 9, "maxDuration": 0.25}"#).expect("is valid");
         let limits = caps.check(&mut Fields::default());
         assert_eq!(limits.max_cost, Some(MicroUsd(2_500_000)));
         assert_eq!(limits.max_duration_ms, Some(250));

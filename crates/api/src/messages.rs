@@ -6,15 +6,16 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use domain::ThreadId;
+use domain::{RunId, ThreadId};
 use serde::{Deserialize, Serialize};
-use store::messages::Order;
+use store::{messages::Order, queue::Accepted};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Api, Error, Result,
     auth::Caller,
+    capacity::{self, Room},
     error::ErrorBody,
     list::List,
     path::Path,
@@ -59,8 +60,28 @@ struct ListQuery {
 pub(crate) struct StartedRun {
     thread: ThreadView,
     run: RunView,
-    /// Always false: the run was accepted for work, not put off.
+    /// The run waits: behind another one of its thread, or until there is room.
     queued: bool,
+    #[serde(flatten)]
+    admission: Option<PutOff>,
+}
+
+/// Says that a run waits until there is room for it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PutOff {
+    /// Always true.
+    queued_in_batch: bool,
+    /// The run's id.
+    batch_job_id: String,
+    /// Always `runtime_capacity_unavailable`.
+    admission_reason: &'static str,
+}
+
+impl PutOff {
+    pub(crate) fn new(run: &RunId) -> Self {
+        Self { queued_in_batch: true, batch_job_id: run.to_string(), admission_reason: capacity::REASON }
+    }
 }
 
 /// List a thread's messages
@@ -93,6 +114,9 @@ async fn list_messages(
 /// client stays to read them makes no difference to the run. With `stream: false` it answers at once with JSON.
 ///
 /// A stream that broke off goes on at `GET /threads/{id}/events?stream=true` with the last `id:` as `Last-Event-ID`.
+/// While a run of the thread is under way, `mode` says what becomes of the message. The stream of one that is queued shows
+/// nothing of the run before it.
+///
 /// A request repeated with the same `Idempotency-Key` within 24 hours starts nothing and streams the first one's run.
 #[utoipa::path(post, path = "/threads/{id}/messages", tag = "threads",
     params(
@@ -105,6 +129,7 @@ async fn list_messages(
         (status = 202, description = "With `stream: false`: the run that was started", body = StartedRun),
         (status = 409, description = "A run of the thread is under way, or the Idempotency-Key came with another request",
             body = ErrorBody),
+        (status = 503, description = "Too many runs wait for their turn", body = ErrorBody),
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
     ))]
 async fn send_message(
@@ -114,17 +139,26 @@ async fn send_message(
     request: WorkRequest,
 ) -> Result<Response> {
     let work: Work = request.parse()?;
-    let wants_stream = work.wants_stream();
+    let (wants_stream, if_busy) = (work.wants_stream(), work.if_busy()?);
+    let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
     let run = work.into_run(Vec::new(), idempotency)?;
-    let started = api.store.start_run(&caller.project, &id, run).await?;
+    let accepted = api.store.send(&caller.project, &id, run, if_busy).await?;
+    let is_held = matches!(accepted, Accepted::Held(_));
+    // A run that waits for its thread does not wait for room yet.
+    let is_put_off = room == Room::Later && matches!(accepted, Accepted::Started(_));
+    let (Accepted::Started(started) | Accepted::Held(started) | Accepted::Steered(started, _)) = accepted;
+    if wants_stream && is_put_off {
+        return Ok(stream::put_off(&api, &started).await?);
+    }
     if wants_stream {
         return Ok(stream::respond(&api, &caller.project, Range::of_run(started), None));
     }
     let thread = find_thread(&api, &caller, &id).await?;
     let run = api.store.find_run(&caller.project, &started.run_id).await?;
     let run = run.ok_or_else(|| Error::not_found("Run", &started.run_id))?;
-    let body = StartedRun { thread: thread.into(), run: run.into(), queued: false };
+    let admission = is_put_off.then(|| PutOff::new(&started.run_id));
+    let body = StartedRun { thread: thread.into(), run: run.into(), queued: is_held || is_put_off, admission };
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
 }
 

@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, agents, auth, context, cors, environments, events, files, idempotency, limits::Limits, messages,
-    models, openapi::document, permissions, runs, system, threads, trace,
+    Api, Error, agents, auth, context, control, cors, environments, events, files, idempotency, limits::Limits,
+    messages, models, openapi::document, permissions, queue, runs, system, threads, trace,
 };
 
 /// The routes that need no key.
@@ -36,6 +36,8 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(messages::routes())
         .merge(events::routes())
         .merge(runs::routes())
+        .merge(control::routes())
+        .merge(queue::routes())
         .merge(permissions::routes())
         .merge(context::routes())
 }

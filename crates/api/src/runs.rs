@@ -22,7 +22,7 @@ use crate::{
     wire_event::{Tokens, Usage},
 };
 
-/// The only kind of run there is: one that a message caused.
+/// The kind of run that a message caused.
 const KIND: &str = "message";
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -41,9 +41,9 @@ pub(crate) struct RunView {
     agent_id: Option<String>,
     /// The number of its first event.
     sequence: i64,
-    /// Always `message`.
+    /// `message`, `compact` or `clear`.
     kind: &'static str,
-    /// Always `message`.
+    /// The same as `kind`.
     run_kind: &'static str,
     /// `queued`, `running`, `paused`, `completed`, `failed` or `cancelled`.
     #[schema(example = "completed")]
@@ -106,8 +106,8 @@ impl From<Run> for RunView {
             environment_id: run.environment_id.into(),
             agent_id: run.agent_id.map(Into::into),
             sequence: run.first_sequence,
-            kind: KIND,
-            run_kind: KIND,
+            kind: run.options.kind.as_str(),
+            run_kind: run.options.kind.as_str(),
             status: status_word(run.status),
             stop_reason: run.outcome.as_ref().map(|outcome| outcome.reason().to_owned()),
             parent_run_id: None,

@@ -63,6 +63,16 @@ impl Range {
     }
 }
 
+impl Range {
+    /// Tells whether an event is for the reader: while a held run waits, those of the run before it are not.
+    fn shows(&self, recorded: &Recorded) -> bool {
+        match (&self.until, &recorded.run_id) {
+            (Until::RunFinished(run), Some(of)) => run == of,
+            (Until::RunFinished(_), None) | (Until::Idle, _) => true,
+        }
+    }
+}
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -83,6 +93,21 @@ pub(crate) fn respond(api: &Api, project: &ProjectId, range: Range, greeting: Op
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Body::from_stream(greeting.chain(frames))).into_response()
+}
+
+/// Answers with what is known of a run that was put off: that it was accepted, and that.
+pub(crate) async fn put_off(api: &Api, started: &store::runs::Started) -> store::Result<Response> {
+    let mut out = String::new();
+    for recorded in api.store.list_events(&started.thread_id, started.after_sequence, None, 2).await? {
+        if matches!(recorded.event, Event::ThreadCreated { .. } | Event::RunQueued) {
+            for event in render(&recorded, None) {
+                write_frame(&mut out, event.kind.name(), event.sequence, &event);
+            }
+        }
+    }
+    out.push_str(&crate::capacity::put_off(&started.run_id));
+    let headers = [(header::CONTENT_TYPE, EVENT_STREAM), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, out).into_response())
 }
 
 fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Result<Bytes, Broken>> + Send {
@@ -115,7 +140,7 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                 let mut is_end = false;
                 let mut failure = None;
                 for tailed in chunk {
-                    match write(&mut out, &mut clock, tailed, range.before).await {
+                    match write(&mut out, &mut clock, tailed, &range).await {
                         Ok(Written::Delta) => {}
                         Ok(Written::Event(sequence)) => {
                             cursor = sequence;
@@ -163,10 +188,13 @@ async fn write(
     out: &mut String,
     clock: &mut RunClock,
     tailed: store::Result<Tailed>,
-    before: Option<i64>,
+    range: &Range,
 ) -> store::Result<Written> {
     match tailed? {
-        Tailed::Event(recorded) if before.is_some_and(|before| recorded.sequence >= before) => Ok(Written::Nothing),
+        Tailed::Event(recorded) if range.before.is_some_and(|before| recorded.sequence >= before) => {
+            Ok(Written::Nothing)
+        }
+        Tailed::Event(recorded) if !range.shows(&recorded) => Ok(Written::Event(recorded.sequence)),
         Tailed::Event(recorded) => {
             let run_started_at = clock.started_at(&recorded).await?;
             for event in render(&recorded, run_started_at) {

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use domain::{
     ThreadId,
     thread::{Thread, ThreadStatus as Status},
@@ -20,10 +20,11 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Body,
+    capacity::{self, Room},
     deleted::Deleted,
     error::ErrorBody,
     list::List,
-    messages::{MessageView, Work, WorkRequest},
+    messages::{MessageView, PutOff, Work, WorkRequest},
     path::Path,
     query::{self, Query},
     runs::RunView,
@@ -61,6 +62,8 @@ pub(crate) struct CreatedThread {
     thread: ThreadView,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<RunView>,
+    #[serde(flatten)]
+    admission: Option<PutOff>,
 }
 
 /// A run that was asked to stop.
@@ -106,18 +109,26 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
             None => api.store.create_thread(&caller.project, new).await?,
             Some(idempotency) => api.store.create_thread_once(&caller.project, new, &idempotency).await?,
         };
-        return Ok((StatusCode::CREATED, Json(CreatedThread { thread: thread.into(), run: None })).into_response());
+        return Ok((StatusCode::CREATED, Json(CreatedThread { thread: thread.into(), run: None, admission: None }))
+            .into_response());
     }
     let wants_stream = work.wants_stream();
+    // Nothing is under way in a new thread; a mode that there is not is wrong all the same.
+    work.if_busy()?;
+    let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
     let task = work.task().map(str::to_owned);
     let run = work.into_run(initial, request.idempotency(TARGET)?)?;
     let new = fields.into_new(&api, &caller, task).await?;
     let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
+    if wants_stream && room == Room::Later {
+        return Ok(stream::put_off(&api, &started).await?);
+    }
     if wants_stream {
         return Ok(stream::respond(&api, &caller.project, Range::of_run(started), None));
     }
     let run = api.store.find_run(&caller.project, &started.run_id).await?;
-    let body = CreatedThread { thread: thread.into(), run: run.map(Into::into) };
+    let admission = (room == Room::Later).then(|| PutOff::new(&started.run_id));
+    let body = CreatedThread { thread: thread.into(), run: run.map(Into::into), admission };
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -180,11 +191,12 @@ async fn list_threads(
 }
 
 fn parse_time(text: &str) -> Result<DateTime<Utc>> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.to_utc());
-    }
-    let day = text.parse::<NaiveDate>();
-    day.map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc()).map_err(|_| {
+    let time = match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => Some(time.to_utc()),
+        Err(_) => text.parse::<NaiveDate>().ok().map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc()),
+    };
+    // Calendars here and in the database reach farther, but not equally far.
+    time.filter(|time| (1..=9999).contains(&time.year())).ok_or_else(|| {
         Error::invalid_field("createdAfter", "must be a time such as 2025-01-15T10:30:00Z or a day such as 2025-01-15")
     })
 }

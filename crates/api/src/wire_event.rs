@@ -109,7 +109,12 @@ pub(crate) enum Kind {
     StreamError { error: String, message: String, code: String },
     /// The run is over. The last event of a run's stream.
     #[serde(rename = "stream.completed")]
-    StreamCompleted { run: RunSummary },
+    StreamCompleted {
+        run: RunSummary,
+        /// Only where the run was put off: then nothing of it has happened yet, and this stream tells no more of it.
+        #[serde(flatten)]
+        admission: Option<Admission>,
+    },
 }
 
 impl WireEvent {
@@ -242,6 +247,19 @@ pub(crate) struct Usage {
     pub total_tokens: i64,
 }
 
+/// A run that was put off, since there is no room for it now.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StreamAdmission)]
+pub(crate) struct Admission {
+    /// Always true.
+    pub queued: bool,
+    /// The run's id.
+    pub batch_job_id: String,
+    /// Always `runtime_capacity_unavailable`.
+    pub admission_reason: &'static str,
+}
+
 /// A note to a run under way.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SteeringView {
@@ -259,12 +277,13 @@ pub(crate) struct SteeringView {
 #[schema(as = StreamRun)]
 pub(crate) struct RunSummary {
     pub id: String,
-    /// `completed`, `failed` or `cancelled`.
+    /// `completed`, `failed` or `cancelled`; `queued` where it was put off.
     pub status: &'static str,
     /// Why: `completed`, `cancelled`, `interrupted`, a limit (`budget`, `max_turns`, `max_tokens`, `timeout`) or the code
     /// of a failure.
     #[schema(example = "completed")]
-    pub stop_reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<String>,
     pub tokens: Tokens,
     pub total_tokens: i64,
     pub cost_usd: f64,

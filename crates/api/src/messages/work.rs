@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{
     messages::NewMessage,
+    queue::IfBusy,
     rewind::Rewind,
     runs::{Idempotency, NewRun},
 };
@@ -58,7 +59,8 @@ pub(crate) struct Work {
     run_id: Option<String>,
     /// Accepted; files are always kept.
     persist_file_changes: Option<bool>,
-    /// Accepted; runs are always queued durably.
+    /// Runs are always kept durably and done when there is room. With this, a stream does not wait for that: it ends at
+    /// once and says `queued: true` where there is no room now.
     queue_when_capacity_unavailable: Option<bool>,
     /// Takes the thread back first: so many of its messages stay, and the message goes on from there. What came after
     /// them is kept, marked and hidden.
@@ -68,6 +70,11 @@ pub(crate) struct Work {
     edit_message_id: Option<String>,
     /// `false`: answer at once with JSON, and read the events elsewhere. Absent: stream them.
     stream: Option<bool>,
+    /// What becomes of the message while a run of the thread is under way. Absent: it is refused with 409. `queue`: it
+    /// runs after all that came before it. `interrupt`: that run is stopped, and this one is next. `steer`: that run's model
+    /// reads it with its next turn, and the answer is that run's events from now on.
+    #[schema(example = "queue")]
+    mode: Option<String>,
     /// For this run.
     #[serde(flatten)]
     caps: CapFields,
@@ -106,7 +113,7 @@ pub(crate) struct MessageInput {
 }
 
 /// Fields that ask for what this server cannot do yet, and what that is called.
-const UNSUPPORTED: [(&str, &str); 11] = [
+const UNSUPPORTED: [(&str, &str); 10] = [
     ("schedule", "Starting a run by a schedule"),
     ("secrets", "Sending secrets with a message"),
     ("attachments", "Attaching files to a message"),
@@ -116,7 +123,6 @@ const UNSUPPORTED: [(&str, &str); 11] = [
     ("knowledgeContext", "Retrieval from knowledge libraries"),
     ("researchModeEnabled", "Deep research"),
     ("responseSchema", "Answers that follow a JSON schema"),
-    ("mode", "Choosing a mode of work"),
     ("permissionMode", "Choosing a permission mode"),
 ];
 
@@ -124,6 +130,22 @@ impl Work {
     /// Tells whether the answer is to be a stream.
     pub(crate) fn wants_stream(&self) -> bool {
         self.stream != Some(false)
+    }
+
+    /// Tells what becomes of the message if its thread is busy.
+    pub(crate) fn if_busy(&self) -> Result<IfBusy> {
+        match self.mode.as_deref() {
+            None | Some("") => Ok(IfBusy::Refuse),
+            Some("queue") => Ok(IfBusy::Queue),
+            Some("interrupt") => Ok(IfBusy::Interrupt),
+            Some("steer") => Ok(IfBusy::Steer),
+            Some(_) => Err(Error::invalid_field("mode", "must be queue, interrupt or steer")),
+        }
+    }
+
+    /// Tells whether the client would rather be told that its run is put off than wait for it.
+    pub(crate) fn may_be_put_off(&self) -> bool {
+        self.queue_when_capacity_unavailable == Some(true)
     }
 
     /// Tells whether there is a message.

@@ -133,11 +133,12 @@ fn finished(id: &str, outcome: &Outcome, spent: Spent) -> Vec<Kind> {
         run: RunSummary {
             id: id.to_owned(),
             status,
-            stop_reason: outcome.reason().to_owned(),
+            stop_reason: Some(outcome.reason().to_owned()),
             tokens: spent.into(),
             total_tokens: spent.total_tokens(),
             cost_usd: spent.cost.as_usd(),
         },
+        admission: None,
     };
     match outcome {
         Outcome::Completed { content } => {

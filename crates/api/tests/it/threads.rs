@@ -18,10 +18,13 @@ use tower::ServiceExt;
 
 use crate::app::App;
 
+mod busy;
 mod changing;
 mod connections;
+mod context;
 mod idempotency;
 mod listing;
+mod permissions;
 mod refusing;
 mod resuming;
 mod rewinding;

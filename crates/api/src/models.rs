@@ -28,6 +28,12 @@ pub struct Model {
     pub context_window: Option<String>,
     /// A word, for example `fast`.
     pub speed: Option<String>,
+    /// The same as `context_window`, as a number.
+    #[serde(skip)]
+    pub context_tokens: Option<i64>,
+    /// A conversation with more tokens is summarised.
+    #[serde(skip)]
+    pub compact_at_tokens: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]

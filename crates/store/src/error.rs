@@ -24,6 +24,9 @@ pub enum Error {
     /// The database cannot be reached right now; the same call may succeed later.
     #[error("the database is not reachable")]
     Unavailable(#[source] sqlx::Error),
+    /// The database has no space left on its disk; the same call may succeed once there is some.
+    #[error("the database's disk is full")]
+    DiskFull(#[source] sqlx::Error),
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
     /// A row holds what this version cannot read.
@@ -47,7 +50,7 @@ impl Error {
 
     /// Tells whether trying again later has a reason to hope.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::DiskFull(_))
     }
 }
 
@@ -60,11 +63,65 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(database) => match (database.code().as_deref(), database.constraint()) {
                 (_, Some("runs_one_active")) => Self::Busy,
                 (_, Some("agents_pkey")) => Self::Conflict("an agent with this id exists already".into()),
-                // Class 57: shutting down, crashed, starting up. Class 53: out of connections or space.
-                (Some(code), _) if code.starts_with("57P") || code == "53300" => Self::Unavailable(err),
+                (Some("53100"), _) => Self::DiskFull(err),
+                // Class 57: shutting down, crashed, starting up. Class 53: out of memory or connections.
+                (Some(code), _) if code.starts_with("57P") || matches!(code, "53200" | "53300") => {
+                    Self::Unavailable(err)
+                }
                 _ => Self::Database(err),
             },
             _ => Self::Database(err),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Coded(&'static str);
+
+    impl std::fmt::Display for Coded {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Coded {}
+
+    impl DatabaseError for Coded {
+        fn message(&self) -> &str {
+            self.0
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_is_wrong() {
+        let read = |code| Error::from(sqlx::Error::Database(Box::new(Coded(code))));
+        assert!(matches!(read("53100"), Error::DiskFull(_)) && read("53100").is_unavailable());
+        for code in ["53200", "53300", "57P01", "57P03"] {
+            assert!(matches!(read(code), Error::Unavailable(_)), "{code}");
+        }
+        assert!(!read("42601").is_unavailable());
     }
 }

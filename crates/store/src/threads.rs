@@ -140,7 +140,10 @@ impl Store {
                 before.status, thread.status
             )));
         }
-        check_owner(&mut tx, project, &thread.environment_id, thread.agent_id.as_ref()).await?;
+        // Only what changes: a thread outlives its environment and its agent, and can still be renamed and archived.
+        let environment = (thread.environment_id != before.environment_id).then_some(&thread.environment_id);
+        let agent = thread.agent_id.as_ref().filter(|_| thread.agent_id != before.agent_id);
+        check_owner(&mut tx, project, environment, agent).await?;
         sqlx::query(
             "-- update_thread
              update threads
@@ -211,7 +214,7 @@ impl Store {
 
 /// Inserts a thread after checking that what it refers to is the project's.
 pub(crate) async fn insert(tx: &mut PgConnection, project: &ProjectId, new: &NewThread) -> Result<ThreadId> {
-    check_owner(tx, project, &new.environment_id, new.agent_id.as_ref()).await?;
+    check_owner(tx, project, Some(&new.environment_id), new.agent_id.as_ref()).await?;
     let id = ThreadId::generate();
     sqlx::query(
         "-- insert
@@ -235,27 +238,25 @@ pub(crate) async fn insert(tx: &mut PgConnection, project: &ProjectId, new: &New
 async fn check_owner(
     tx: &mut PgConnection,
     project: &ProjectId,
-    environment: &EnvironmentId,
+    environment: Option<&EnvironmentId>,
     agent: Option<&AgentId>,
 ) -> Result<()> {
     let row = sqlx::query(
         "-- check_owner
-         select exists(
+         select $2::text is null or exists(
              select 1 from environments where id = $2 and project_id = $1 and deleted_at is null
          ) as has_environment, $3::text is null or exists(
              select 1 from agents where id = $3 and project_id = $1 and deleted_at is null
          ) as has_agent",
     )
     .bind(project.as_str())
-    .bind(environment.as_str())
+    .bind(environment.map(EnvironmentId::as_str))
     .bind(agent.map(AgentId::as_str))
     .fetch_one(tx)
     .await?;
-    if !row.try_get("has_environment")? {
-        return Err(Error::not_found("Environment", environment));
-    }
-    match agent {
-        Some(agent) if !row.try_get("has_agent")? => Err(Error::not_found("Agent", agent)),
+    match (environment, agent) {
+        (Some(environment), _) if !row.try_get("has_environment")? => Err(Error::not_found("Environment", environment)),
+        (_, Some(agent)) if !row.try_get("has_agent")? => Err(Error::not_found("Agent", agent)),
         _ => Ok(()),
     }
 }

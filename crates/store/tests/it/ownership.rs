@@ -108,3 +108,31 @@ async fn a_key_opens_its_project_until_it_is_revoked_or_expires() {
     let (_, expired) = store.create_key(&database.project, "old", Some(past)).await.expect("a key");
     assert!(store.find_caller(&expired).await.expect("reads").is_none());
 }
+
+#[tokio::test]
+async fn a_thread_outlives_its_environment_and_its_agent() {
+    let database = Database::start().await;
+    let (store, project) = (&database.store, &database.project);
+    let environment = store.default_environment(project).await.expect("an environment");
+    let new = NewAgent {
+        id: None,
+        name: "a".into(),
+        model: "m".into(),
+        settings: AgentSettings::default(),
+        is_default: false,
+        is_system: false,
+    };
+    let agent = store.create_agent(project, new).await.expect("an agent");
+    let new = NewThread { agent_id: Some(agent.id.clone()), ..new_thread(environment.id.clone()) };
+    let thread = store.create_thread(project, new).await.expect("a thread").id;
+    store.delete_agent(project, &agent.id, true).await.expect("deletes");
+    store.delete_environment(project, &environment.id).await.expect("deletes");
+
+    let renamed = store.update_thread(project, &thread, |thread| thread.title = Some("kept".into())).await;
+    assert_eq!(renamed.expect("renames").title.as_deref(), Some("kept"));
+    let gone = environment.id.clone();
+    // In a default environment made anew.
+    let other = crate::thread(&database).await;
+    assert!(is_not_found(store.update_thread(project, &other, |thread| thread.environment_id = gone).await));
+    assert!(is_not_found(store.update_thread(project, &other, |thread| thread.agent_id = Some(agent.id)).await));
+}

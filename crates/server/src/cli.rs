@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     build,
     config::{Environment, Flags, Loaded, Wrong},
-    doctor, down, keys, run, serve,
+    doctor, down, keys, log, run, serve,
 };
 
 /// Something went wrong.
@@ -60,7 +60,7 @@ pub(crate) fn main() -> ExitCode {
     };
     result.unwrap_or_else(|err| {
         // With alternate formatting, the whole chain of causes in one line.
-        eprintln!("atelier: {err:#}");
+        log::say(&format!("atelier: {err:#}\n"));
         ExitCode::from(if err.is::<Wrong>() { USAGE } else { FAILED })
     })
 }

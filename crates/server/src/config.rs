@@ -157,6 +157,8 @@ pub(crate) struct Limits {
     pub(crate) max_upload: u64,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) max_json_depth: u32,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_connections: u32,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) header_timeout: Duration,
     #[serde(deserialize_with = "units::duration")]

@@ -1,8 +1,15 @@
 //! Serves a router on a listener.
 //!
-//! By hand and not with `axum::serve`, which has no limit for how long a client may take to send its headers.
+//! By hand and not with `axum::serve`, which has no limit for how long a client may take to send its headers, nor for how
+//! many there may be.
 
-use std::{net::SocketAddr, time::Duration};
+mod opening;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use hyper::{body::Incoming, service::service_fn};
@@ -10,9 +17,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::sockopt;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tower::ServiceExt;
 
+use self::opening::Opening;
 use crate::lifecycle::Lifecycle;
 
 /// Far above what clients send; each costs memory before anything is known of who sends it.
@@ -21,13 +33,29 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// Connections that never answer a ping of ours are dead.
 const HTTP2_PING: Duration = Duration::from_secs(30);
 
+/// A peer that vanished without a word is found after a silence, by a few questions of the kernel's.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_TRIES: u32 = 4;
+/// How often it is told that there are too many connections.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// What a client may take of the server before anything is known of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How long a connection may take to send a request's headers.
+    pub(crate) header_timeout: Duration,
+    /// Connections at once; those above wait until one ends.
+    pub(crate) max_connections: usize,
+}
+
 /// Serves until the soft token, then lets responses that are under way end until the hard token.
-pub(crate) async fn serve(listener: TcpListener, router: Router, header_timeout: Duration, lifecycle: Lifecycle) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, lifecycle: Lifecycle) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(limits.header_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES);
     server
@@ -36,7 +64,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, header_timeout:
         .keep_alive_interval(HTTP2_PING)
         .max_header_list_size(MAX_HEADER_BYTES as u32);
     let graceful = GracefulShutdown::new();
-    while let Some(accepted) = lifecycle.soft.run_until_cancelled(listener.accept()).await {
+    let mut places = Places::new(limits.max_connections);
+    while let Some(place) = lifecycle.soft.run_until_cancelled(places.take()).await
+        && let Some(accepted) = lifecycle.soft.run_until_cancelled(listener.accept()).await
+    {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(err) => {
@@ -46,11 +77,13 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, header_timeout:
                 continue;
             }
         };
-        let connection = connection(&server, stream, address, router.clone());
+        let connection = connection(&server, stream, address, router.clone(), limits.header_timeout);
         let (watched, hard) = (graceful.watch(connection), lifecycle.hard.clone());
         lifecycle.tracker.spawn(async move {
             // A client that goes away or talks nonsense is its own affair.
-            if let Some(Err(err)) = hard.run_until_cancelled(watched).await {
+            let ended = hard.run_until_cancelled(watched).await;
+            drop(place);
+            if let Some(Err(err)) = ended {
                 tracing::debug!(%address, "a connection ended badly: {err}");
             }
         });
@@ -65,14 +98,46 @@ fn connection(
     stream: TcpStream,
     address: SocketAddr,
     router: Router,
+    header_timeout: Duration,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + use<> {
     // Events are small, and each is to leave at once.
     if let Err(err) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {err}");
     }
+    if let Err(err) = keep_alive(&stream) {
+        tracing::debug!("cannot set TCP keep-alive: {err}");
+    }
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
         router.clone().oneshot(request.map(Body::new))
     });
-    server.serve_connection(TokioIo::new(stream), service).into_owned()
+    server.serve_connection(TokioIo::new(Opening::new(stream, header_timeout)), service).into_owned()
+}
+
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_TRIES)?;
+    sockopt::set_socket_keepalive(stream, true)
+}
+
+/// The places for connections. Who comes when all are taken waits in the kernel's queue.
+struct Places {
+    free: Arc<Semaphore>,
+    max: usize,
+    told_at: Option<Instant>,
+}
+
+impl Places {
+    fn new(max: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))), max, told_at: None }
+    }
+
+    async fn take(&mut self) -> OwnedSemaphorePermit {
+        if self.free.available_permits() == 0 && self.told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            self.told_at = Some(Instant::now());
+            tracing::warn!(max = self.max, "too many connections (limits.max_connections): new ones must wait");
+        }
+        Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
+    }
 }

@@ -163,8 +163,11 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     tracker.spawn(sweep::run(api.store.clone(), soft.clone()));
     let asking = models::ask(claude, catalogue, wiring::executor_options(&loaded.config), api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
-    let header_timeout = api.settings.header_timeout;
-    lifecycle.spawn_vital("http", http::serve(listener, api::router(api), header_timeout, lifecycle.clone()));
+    let limits = http::Limits {
+        header_timeout: api.settings.header_timeout,
+        max_connections: loaded.config.limits.max_connections as usize,
+    };
+    lifecycle.spawn_vital("http", http::serve(listener, api::router(api), limits, lifecycle.clone()));
 }
 
 fn record_metrics(lifecycle: &Lifecycle) -> anyhow::Result<PrometheusHandle> {

@@ -143,3 +143,14 @@ fn what_is_shown_can_be_read_again() {
     let again = load(Flags { config: Some(file.path().to_owned()), ..Flags::default() }, &[]).unwrap();
     assert_eq!(again.config.sandbox.egress_allow, ["10.1.2.3"]);
 }
+
+#[test]
+fn a_log_level_that_is_none_is_no_module_either() {
+    for level in ["loud", "info,loud", "info,"] {
+        let text = wrong(&[("ATELIER_LOG__LEVEL", level)]);
+        assert!(text.contains("log.level") && text.contains("must be error, warn"), "{text}");
+    }
+    for level in ["info", "WARN", "info,executor=debug", "off", "debug, store=trace"] {
+        load(Flags::default(), &[("ATELIER_LOG__LEVEL", level)]).unwrap();
+    }
+}

@@ -50,7 +50,14 @@ async fn threads_are_listed_newest_first_and_filtered() {
     }
     let part = app.get("/threads?limit=2").await.ok();
     assert_eq!((&part["has_more"], &part["total_count"], &part["object"]), (&json!(true), &json!(3), &json!("list")));
-    for bad in ["status=asleep", "createdAfter=yesterday", "limit=-1", "offset=x"] {
+    for bad in [
+        "status=asleep",
+        "createdAfter=yesterday",
+        "createdAfter=-9999-01-01",
+        "createdAfter=%2B262142-01-01T00:00:00Z",
+        "limit=-1",
+        "offset=x",
+    ] {
         app.get(&format!("/threads?{bad}")).await.failed(400);
     }
 }

@@ -27,7 +27,7 @@ pub mod workspace;
 
 pub use egress::Egress;
 pub use error::Error;
-pub use options::{Limits, Network, Options, Profiles, Spec};
+pub use options::{Limits, Network, Options, Spec};
 pub use process::{Chunk, Process, Stream};
 pub use reconcile::Reconciled;
 pub use report::{DiskEnforcement, Engine, Report};

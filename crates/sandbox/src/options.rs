@@ -30,10 +30,8 @@ pub struct Options {
     pub concurrent_starts: usize,
     /// `uid:gid` of everything in the containers. It should be the server's own, so that both may touch the files.
     pub user: String,
-    /// What any container may use at most, and what one of an environment without a named size may use.
+    /// What any container may use at most: the largest size, of which the others have a part.
     pub limits: Limits,
-    /// What environments of a named size may use, as far as `limits` goes.
-    pub profiles: Profiles,
     /// Lets containers on the internet where the host cannot keep them from private networks and from itself.
     pub allow_unfiltered_egress: bool,
     /// Addresses or networks (`10.1.2.3`, `10.1.0.0/16`) that containers with internet may reach although they are
@@ -57,7 +55,6 @@ impl Default for Options {
             concurrent_starts: 4,
             user: format!("{uid}:{gid}"),
             limits: Limits::default(),
-            profiles: Profiles::default(),
             allow_unfiltered_egress: false,
             egress_allow: Vec::new(),
         }
@@ -76,40 +73,19 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Gives these limits, none of them above that of `most`.
-    pub fn at_most(self, most: Self) -> Self {
+    /// Gives one part of `parts`, but never so little that the engine takes it for no limit, or for a mistake.
+    pub(crate) fn one_of(self, parts: u32) -> Self {
         Self {
-            memory_bytes: self.memory_bytes.min(most.memory_bytes),
-            cpus: self.cpus.min(most.cpus),
-            pids: self.pids.min(most.pids),
+            memory_bytes: (self.memory_bytes / u64::from(parts)).max(1),
+            cpus: (self.cpus / f64::from(parts)).max(0.01),
+            pids: (self.pids / parts).max(1),
         }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 4 * 1024 * 1024 * 1024, cpus: 2.0, pids: 1024 }
-    }
-}
-
-/// What the sizes of computers mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Profiles {
-    pub lite: Limits,
-    pub standard: Limits,
-    pub power: Limits,
-    pub desktop: Limits,
-}
-
-impl Default for Profiles {
-    fn default() -> Self {
-        let limits = |cpus: f64, gib: u64, pids| Limits { memory_bytes: gib * 1024 * 1024 * 1024, cpus, pids };
-        Self {
-            lite: limits(1.0, 2, 512),
-            standard: limits(2.0, 4, 1024),
-            power: limits(4.0, 8, 2048),
-            desktop: limits(4.0, 8, 2048),
-        }
+        Self { memory_bytes: 8 * 1024 * 1024 * 1024, cpus: 4.0, pids: 2048 }
     }
 }
 
@@ -131,6 +107,7 @@ pub struct Spec {
     pub environment: EnvironmentId,
     pub image: Option<String>,
     pub network: Network,
+    /// `None` is all that [`Options::limits`] permits.
     pub limits: Option<Limits>,
     /// Set for every command, on top of what the image sets.
     pub env: Vec<(String, String)>,

@@ -18,21 +18,19 @@ impl Sandboxes {
             environment: environment.id.clone(),
             image: settings.base_image.clone(),
             network: if settings.internet_access { Network::Open } else { Network::None },
-            limits: settings.compute_profile.map(|profile| self.limits_of(Some(profile))),
+            limits: Some(self.limits_of(settings.compute_profile)),
             env: Vec::new(),
         }
     }
 
-    /// Gives what a computer of this size may use; without one, the limits of all, which no size goes beyond.
+    /// Gives what a computer of this size may use: a part of what the operator gives the largest. Without a size it is a
+    /// standard one.
     pub fn limits_of(&self, profile: Option<ComputeProfile>) -> Limits {
-        let options = &self.inner.options;
-        let named = match profile {
-            None => options.limits,
-            Some(ComputeProfile::Lite) => options.profiles.lite,
-            Some(ComputeProfile::Standard) => options.profiles.standard,
-            Some(ComputeProfile::Power) => options.profiles.power,
-            Some(ComputeProfile::Desktop) => options.profiles.desktop,
+        let parts = match profile.unwrap_or(ComputeProfile::Standard) {
+            ComputeProfile::Lite => 4,
+            ComputeProfile::Standard => 2,
+            ComputeProfile::Power | ComputeProfile::Desktop => 1,
         };
-        named.at_most(options.limits)
+        self.inner.options.limits.one_of(parts)
     }
 }

@@ -90,6 +90,7 @@ pub(crate) struct Sandbox {
     #[serde(deserialize_with = "units::optional_text")]
     pub(crate) runtime: Option<String>,
     pub(crate) image: Text,
+    pub(crate) images: Vec<String>,
     #[serde(deserialize_with = "units::optional_text")]
     pub(crate) installation: Option<String>,
     #[serde(deserialize_with = "units::optional_path")]

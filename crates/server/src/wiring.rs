@@ -57,6 +57,7 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
         docker_socket: settings.docker_socket.clone(),
         runtime: settings.runtime.clone(),
         image: settings.image.to_string(),
+        images: settings.images.clone(),
         installation,
         guestd: find_guestd(config).unwrap_or(defaults.guestd),
         idle_stop: settings.idle_stop,
@@ -64,7 +65,6 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
         concurrent_starts: settings.concurrent_starts as usize,
         user: settings.user.clone().unwrap_or(defaults.user),
         limits: sandbox::Limits { memory_bytes: settings.memory, cpus: settings.cpus, pids: settings.pids },
-        profiles: defaults.profiles,
         allow_unfiltered_egress: settings.allow_unfiltered_egress,
         egress_allow: settings.egress_allow.clone(),
     })

@@ -109,13 +109,22 @@ async fn only_images_that_the_operator_names_are_used() {
 }
 
 #[tokio::test]
-async fn no_size_goes_beyond_the_limits_of_all() {
-    let most = Limits { memory_bytes: 3 << 30, cpus: 1.5, pids: 600 };
-    let world = World::with(|options| options.limits = most).await;
-    assert_eq!(world.sandboxes.limits_of(None), most);
-    assert_eq!(world.sandboxes.limits_of(Some(ComputeProfile::Power)), most);
-    let lite = Limits { memory_bytes: 2 << 30, cpus: 1.0, pids: 512 };
-    assert_eq!(world.sandboxes.limits_of(Some(ComputeProfile::Lite)), lite);
+async fn no_size_goes_beyond_what_the_operator_gives_the_largest() {
+    let limits = |gib: u64, cpus: f64, pids| Limits { memory_bytes: gib << 30, cpus, pids };
+    let world = World::with(|options| options.limits = limits(4, 3.0, 400)).await;
+    for (profile, expected) in [
+        (Some(ComputeProfile::Power), limits(4, 3.0, 400)),
+        (Some(ComputeProfile::Desktop), limits(4, 3.0, 400)),
+        (Some(ComputeProfile::Standard), limits(2, 1.5, 200)),
+        (None, limits(2, 1.5, 200)),
+        (Some(ComputeProfile::Lite), limits(1, 0.75, 100)),
+    ] {
+        assert_eq!(world.sandboxes.limits_of(profile), expected, "{profile:?}");
+    }
+    // Nothing is not a limit.
+    let least = Limits { memory_bytes: 1, cpus: 0.01, pids: 1 };
+    let world = World::with(|options| options.limits = least).await;
+    assert_eq!(world.sandboxes.limits_of(Some(ComputeProfile::Lite)), least);
 }
 
 #[tokio::test]

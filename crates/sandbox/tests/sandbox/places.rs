@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use sandbox::{Error, Network, Sandbox, Sandboxes, Spec};
 
-use crate::world::{World, bash, eventually, processes, run};
+use crate::world::{World, bash, eventually, finish, processes, run};
 
 /// Opens both. Where no rules can be set the first has internet unfiltered: nothing here uses it.
 async fn both(world: &World) -> (Sandbox, Sandbox) {
@@ -21,8 +21,8 @@ async fn world() -> World {
 async fn a_run_without_network_leaves_the_container_of_others_alone() {
     let world = world().await;
     let (open, offline) = both(&world).await;
-    let mut busy = open.spawn(bash("echo begun; read line; echo $line > theirs; cat theirs")).await;
-    let busy = busy.as_mut().expect("starts");
+    let waits = sandbox::Command { stdin: true, ..bash("echo begun; read line; echo $line") };
+    let mut busy = open.spawn(waits).await.expect("starts");
     assert_eq!(busy.next().await.expect("lives").expect("output").bytes, "begun\n");
     // Each is opened again beside the other, and neither is rebuilt.
     let (open_again, offline_again) = both(&world).await;
@@ -33,7 +33,8 @@ async fn a_run_without_network_leaves_the_container_of_others_alone() {
 
     run(&offline, "echo mine > mine; echo home > ~/mine").await;
     assert_eq!(run(&open, "cat mine ~/mine").await.0, "mine\nhome\n");
-    drop(busy);
+    busy.write_stdin(b"undisturbed\n").await.expect("takes it");
+    assert_eq!(finish(&mut busy).await.0, "undisturbed\n");
     assert_eq!(world.sandboxes.find(&world.environment).await.expect("runs").container(), open.container());
     assert_eq!(
         world.sandboxes.status(&world.environment).await.expect("known").container.as_deref(),

@@ -19,14 +19,13 @@ use crate::{
 
 const IMAGE: &str = "atelier-workspace:latest";
 
-/// Everything that figures are compared with.
+/// Everything that figures are compared with. What it made on the engine goes with [`System`].
 pub(crate) struct Baselines {
     pub database: Database,
     engine: Docker,
-    sandboxes: Sandboxes,
     sandbox: Sandbox,
     label: String,
-    data: tempfile::TempDir,
+    _data: tempfile::TempDir,
 }
 
 /// Samples taken in turns with those of a figure.
@@ -44,7 +43,7 @@ pub(crate) struct Costs {
 
 impl Baselines {
     pub(crate) async fn prepare(system: &System) -> anyhow::Result<Self> {
-        let label = format!("{}-own", system.installation);
+        let label = system.own_installation();
         let data = tempfile::Builder::new().prefix("atelier-bench-").tempdir()?;
         let options = sandbox::Options {
             data_dir: data.path().to_owned(),
@@ -62,7 +61,7 @@ impl Baselines {
         };
         let sandbox = sandboxes.open(&spec).await?;
         let engine = Docker::connect_with_defaults()?.negotiate_version().await?;
-        Ok(Self { database: Database::create(system.data()).await?, engine, sandboxes, sandbox, label, data })
+        Ok(Self { database: Database::create(system.data()).await?, engine, sandbox, label, _data: data })
     }
 
     /// Takes a few samples of each cost.
@@ -109,12 +108,6 @@ impl Baselines {
         let ended = self.engine.inspect_exec(&exec.id).await?;
         ensure!(ended.exit_code == Some(0), "the engine's exec failed");
         Ok(())
-    }
-
-    /// Removes what was made on the engine.
-    pub(crate) async fn clean(self) -> anyhow::Result<()> {
-        self.sandboxes.stop_all().await?;
-        Ok(self.data.close()?)
     }
 }
 

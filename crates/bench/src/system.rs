@@ -28,7 +28,7 @@ pub(crate) struct System {
     pub client: Client,
     pub model: ScriptedClaude,
     /// Marks what is ours on the engine.
-    pub installation: String,
+    installation: String,
     pub guestd: PathBuf,
     server: Option<Child>,
     atelier: PathBuf,
@@ -132,8 +132,20 @@ impl System {
         Ok(())
     }
 
+    /// The mark of what the baselines make on the engine.
+    pub(crate) fn own_installation(&self) -> String {
+        format!("{}-own", self.installation)
+    }
+
+    /// Removes what the server and the baselines made on the engine, however the call ended.
     fn down(&self) -> bool {
-        self.command("down").stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+        let is_down = |installation: String| {
+            let mut command = self.command("down");
+            command.env("ATELIER_SANDBOX__INSTALLATION", installation).stdin(Stdio::null());
+            command.output().is_ok_and(|output| output.status.success())
+        };
+        // Both, whatever becomes of the first.
+        is_down(self.installation.clone()) & is_down(self.own_installation())
     }
 }
 

@@ -44,3 +44,40 @@ pub(crate) fn name(name: &str) -> Verdict {
         _ => Err("must have at most 255 characters".into()),
     }
 }
+
+/// The longest value of a variable: what Linux takes in one string of a process's environment.
+const MAX_VALUE_BYTES: usize = 128 * 1024 - 256;
+/// Linux takes 2 MiB of variables and arguments in all.
+const MAX_VARIABLES_BYTES: usize = 1024 * 1024;
+const MAX_VARIABLES: usize = 1000;
+
+/// Environment variables, each with the size of its value. `at` names the field of one.
+pub(crate) fn variables_at(
+    fields: &mut Fields,
+    field: &str,
+    variables: &[(&str, usize)],
+    at: impl Fn(usize, &str) -> String,
+) {
+    if variables.len() > MAX_VARIABLES {
+        return fields.refuse(field, format!("must have at most {MAX_VARIABLES} items"));
+    }
+    for (index, (key, value_bytes)) in variables.iter().enumerate() {
+        if !domain::environment::is_variable_name(key) {
+            let message = "must be letters, digits and '_', not start with a digit, and have at most 255 characters";
+            fields.refuse(at(index, "key"), message);
+        } else if variables[..index].iter().any(|(before, _)| before == key) {
+            fields.refuse(at(index, "key"), format!("'{key}' is there twice"));
+        }
+        if *value_bytes > MAX_VALUE_BYTES {
+            fields.refuse(at(index, "value"), format!("must have at most {MAX_VALUE_BYTES} bytes"));
+        }
+    }
+    if variables.iter().map(|(key, value_bytes)| key.len() + value_bytes).sum::<usize>() > MAX_VARIABLES_BYTES {
+        fields.refuse(field, format!("must have at most {MAX_VARIABLES_BYTES} bytes in all"));
+    }
+}
+
+/// An array of environment variables.
+pub(crate) fn variables(fields: &mut Fields, field: &str, variables: Vec<(&str, usize)>) {
+    variables_at(fields, field, &variables, |index, part| format!("{field}[{index}].{part}"));
+}

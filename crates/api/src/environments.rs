@@ -4,11 +4,11 @@ mod computer;
 mod input;
 mod normal;
 mod secrets;
+mod servers;
 mod view;
 
 use axum::{Json, extract::State, http::StatusCode};
 use domain::{EnvironmentId, environment::Environment};
-use secrecy::SecretString;
 use serde::Deserialize;
 use store::{Page, Paged, environments::NewEnvironment};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -112,8 +112,11 @@ async fn create_environment(
     Body(body): Body<EnvironmentInput>,
 ) -> Result<(StatusCode, Json<EnvironmentEnvelope>)> {
     let mut change = body.check()?;
-    let (name, settings, is_default) = change.take_new()?;
-    let secrets = secrets::resolve(change.secrets, Vec::new())?.unwrap_or_default();
+    let (name, mut settings, is_default) = change.take_new()?;
+    let secrets = secrets::unmask(change.secrets.unwrap_or_default());
+    secrets::check_kept(Some(&secrets), &[])?;
+    servers::unmask(&mut settings.mcp_servers, &[])?;
+    let secrets = secrets.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     let new = NewEnvironment { name, settings, secrets, is_default: is_default.unwrap_or(false) };
     let environment = api.store.create_environment(&caller.project, new).await?;
     Ok((StatusCode::CREATED, Json(EnvironmentEnvelope { environment: view(&api, environment).await })))
@@ -157,8 +160,14 @@ async fn update_environment(
     Body(body): Body<EnvironmentInput>,
 ) -> Result<Json<EnvironmentEnvelope>> {
     let mut change = body.check()?;
-    let secrets = secrets::resolve(change.secrets.take(), known_secrets(&api, &caller, &id).await?)?;
-    let apply = |environment: &mut Environment| change.apply(environment);
+    let secrets = change.secrets.take().map(secrets::unmask);
+    let sent = secrets.clone();
+    let apply = |environment: &mut Environment| {
+        secrets::check_kept(sent.as_deref(), &environment.secret_keys)?;
+        let known = environment.settings.mcp_servers.clone();
+        change.apply(environment);
+        servers::unmask(&mut environment.settings.mcp_servers, &known)
+    };
     let environment = api.store.update_environment(&caller.project, &id, secrets, apply).await?;
     Ok(Json(EnvironmentEnvelope { environment: view(&api, environment).await }))
 }
@@ -176,12 +185,16 @@ async fn replace_environment(
     Body(body): Body<EnvironmentInput>,
 ) -> Result<Json<EnvironmentEnvelope>> {
     let mut change = body.check()?;
-    let (name, settings, is_default) = change.take_new()?;
-    let secrets = secrets::resolve(change.secrets, known_secrets(&api, &caller, &id).await?)?.unwrap_or_default();
+    let (name, mut settings, is_default) = change.take_new()?;
+    let secrets = secrets::unmask(change.secrets.unwrap_or_default());
+    let sent = secrets.clone();
     let apply = |environment: &mut Environment| {
+        secrets::check_kept(Some(&sent), &environment.secret_keys)?;
+        servers::unmask(&mut settings.mcp_servers, &environment.settings.mcp_servers)?;
         environment.name = name;
         environment.settings = settings;
         environment.is_default = is_default.unwrap_or(environment.is_default);
+        Ok::<_, Error>(())
     };
     let environment = api.store.update_environment(&caller.project, &id, Some(secrets), apply).await?;
     Ok(Json(EnvironmentEnvelope { environment: view(&api, environment).await }))
@@ -189,8 +202,8 @@ async fn replace_environment(
 
 /// Delete an environment
 ///
-/// Runs in it are cancelled and its container is removed. Its files are kept unless `hard` is true; its threads stay
-/// readable.
+/// Runs in it are cancelled, its container and its secrets are removed. Its files are kept unless `hard` is true, which
+/// removes them at once, or as soon as that is possible; its threads stay readable.
 #[utoipa::path(delete, path = "/environments/{id}", tag = "environments",
     params(("id" = String, Path, description = "The environment's id"), DeleteQuery),
     responses((status = 200, description = "It is deleted", body = Deleted)))]
@@ -200,9 +213,17 @@ async fn delete_environment(
     Path(id): Path<EnvironmentId>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<Json<Deleted>> {
-    api.store.delete_environment(&caller.project, &id).await?;
-    if query.hard.unwrap_or(false) {
-        api.sandboxes.remove(&id).await?;
+    let wipes_files = query.hard.unwrap_or(false);
+    api.store.delete_environment(&caller.project, &id, wipes_files).await?;
+    if wipes_files {
+        // The wish is kept until it is fulfilled: the reconciler does what we cannot.
+        match api.sandboxes.remove(&id).await {
+            Ok(()) => api.store.finish_wipe(&id).await?,
+            Err(err) => {
+                let error = &err as &dyn std::error::Error;
+                tracing::warn!(environment = %id, error, "cannot remove a deleted environment's files yet");
+            }
+        }
     } else if let Err(err) = api.sandboxes.stop(&id).await {
         // The row is gone, and with it the wish for a container: the reconciler removes what we could not.
         tracing::warn!(environment = %id, error = &err as &dyn std::error::Error, "cannot stop a deleted environment");
@@ -221,16 +242,10 @@ async fn set_default(
     caller: Caller,
     Path(id): Path<EnvironmentId>,
 ) -> Result<Json<EnvironmentEnvelope>> {
-    let apply = |environment: &mut Environment| environment.is_default = true;
+    let apply = |environment: &mut Environment| {
+        environment.is_default = true;
+        Ok::<_, Error>(())
+    };
     let environment = api.store.update_environment(&caller.project, &id, None, apply).await?;
     Ok(Json(EnvironmentEnvelope { environment: view(&api, environment).await }))
-}
-
-/// Opens the secrets of an environment of the caller's, which is found first: an id alone opens nothing.
-async fn known_secrets(api: &Api, caller: &Caller, id: &EnvironmentId) -> Result<Vec<(String, SecretString)>> {
-    let environment = find(api, caller, id).await?;
-    if environment.secret_keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(api.store.open_secrets(id).await?)
 }

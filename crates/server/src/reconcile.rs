@@ -27,6 +27,7 @@ async fn once(store: &Store, sandboxes: &Sandboxes) {
         // Without the rows nothing may be removed.
         Err(err) => return tracing::warn!(error = &err as &dyn std::error::Error, "cannot list the environments"),
     };
+    wipe(store, sandboxes).await;
     match sandboxes.reconcile(&wanted).await {
         Ok(done) => {
             for container in &done.removed {
@@ -37,5 +38,22 @@ async fn once(store: &Store, sandboxes: &Sandboxes) {
             }
         }
         Err(err) => tracing::warn!(error = &err as &dyn std::error::Error, "cannot reconcile the containers"),
+    }
+}
+
+/// Removes the files of deleted environments that are still there: the API tried once, and may have failed.
+async fn wipe(store: &Store, sandboxes: &Sandboxes) {
+    let wipes = match store.list_wipes().await {
+        Ok(wipes) => wipes,
+        Err(err) => return tracing::warn!(error = &err as &dyn std::error::Error, "cannot list what is to be wiped"),
+    };
+    for environment in wipes {
+        if let Err(err) = sandboxes.remove(&environment).await {
+            let error = &err as &dyn std::error::Error;
+            tracing::warn!(%environment, error, "cannot remove a deleted environment's files, trying again");
+        } else if let Err(err) = store.finish_wipe(&environment).await {
+            let error = &err as &dyn std::error::Error;
+            tracing::warn!(%environment, error, "cannot note that a deleted environment's files are gone");
+        }
     }
 }

@@ -131,56 +131,36 @@ impl Store {
 
     /// Changes an environment as `change` says, under its row's lock. Making it the default takes that from the one before.
     ///
-    /// `secrets`: `None` leaves them, `Some` replaces all of them.
-    pub async fn update_environment(
+    /// `secrets`: `None` leaves them, `Some` replaces all of them; one without a value keeps the value that is there.
+    ///
+    /// # Errors
+    /// What `change` refuses with; `NotFound` also for a secret that is to be kept and is not there.
+    pub async fn update_environment<E: From<Error>>(
         &self,
         project: &ProjectId,
         id: &EnvironmentId,
-        secrets: Option<Vec<(String, SecretString)>>,
-        change: impl FnOnce(&mut Environment) + Send,
-    ) -> Result<Environment> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "-- update_environment: lock
-             select 1 from environments where project_id = $1 and id = $2 and deleted_at is null for update",
-        )
-        .bind(project.as_str())
-        .bind(id.as_str())
-        .fetch_optional(&mut *tx)
-        .await?
-        .ok_or_else(|| Error::not_found("Environment", id))?;
-        let mut environment = get(&mut tx, project, id).await?;
-        let was_default = environment.is_default;
-        change(&mut environment);
-        if environment.is_default && !was_default {
+        secrets: Option<Vec<(String, Option<SecretString>)>>,
+        change: impl FnOnce(&mut Environment) -> std::result::Result<(), E> + Send,
+    ) -> std::result::Result<Environment, E> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        let before = lock(&mut tx, project, id).await?;
+        let mut environment = before.clone();
+        change(&mut environment)?;
+        if environment.is_default && !before.is_default {
             clear_default(&mut tx, project).await?;
         }
-        sqlx::query(
-            "-- update_environment
-             update environments
-             set name = $2, settings = $3, is_default = $4, updated_at = now()
-             where id = $1",
-        )
-        .bind(id.as_str())
-        .bind(environment.name)
-        .bind(to_json(&environment.settings))
-        .bind(environment.is_default)
-        .execute(&mut *tx)
-        .await?;
         if let Some(secrets) = secrets {
-            sqlx::query("delete from environment_secrets where environment_id = $1")
-                .bind(id.as_str())
-                .execute(&mut *tx)
-                .await?;
-            self.put_secrets(&mut tx, id, &secrets).await?;
+            self.replace_secrets(&mut tx, &before, secrets).await?;
         }
+        write(&mut tx, environment).await?;
         let environment = get(&mut tx, project, id).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(Error::from)?;
         Ok(environment)
     }
 
-    /// Deletes an environment so that it is no longer found, and asks the runs in it to stop. Its threads stay readable.
-    pub async fn delete_environment(&self, project: &ProjectId, id: &EnvironmentId) -> Result<()> {
+    /// Deletes an environment so that it is no longer found, with its secrets, and asks the runs in it to stop. Its threads
+    /// stay readable. Its files stay unless `wipes_files`, which leaves a wish that [`Store::list_wipes`] tells of.
+    pub async fn delete_environment(&self, project: &ProjectId, id: &EnvironmentId, wipes_files: bool) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         let cancelled = sqlx::query(
             "-- delete_environment: cancel
@@ -200,16 +180,18 @@ impl Store {
         let done = sqlx::query(
             "-- delete_environment
              update environments
-             set deleted_at = now(), is_default = false
+             set deleted_at = now(), is_default = false, wipe_requested_at = case when $3 then now() end
              where project_id = $1 and id = $2 and deleted_at is null",
         )
         .bind(project.as_str())
         .bind(id.as_str())
+        .bind(wipes_files)
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 0 {
             return Err(Error::not_found("Environment", id));
         }
+        delete_secrets(&mut tx, id, &[]).await?;
         let mut stopped = Vec::new();
         for row in &cancelled {
             let (thread, active) =
@@ -235,6 +217,36 @@ impl Store {
         ids.into_iter().map(|id| id.parse().map_err(Error::unreadable("an environment id"))).collect()
     }
 
+    /// Lists the deleted environments whose files are still to be removed, oldest wish first.
+    pub async fn list_wipes(&self) -> Result<Vec<EnvironmentId>> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "-- list_wipes
+             select id from environments where wipe_requested_at is not null order by wipe_requested_at",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        ids.into_iter().map(|id| id.parse().map_err(Error::unreadable("an environment id"))).collect()
+    }
+
+    /// Takes the wish back after the files were removed; not while a run there has not ended, which may write once more.
+    pub async fn finish_wipe(&self, id: &EnvironmentId) -> Result<()> {
+        sqlx::query(
+            "-- finish_wipe
+             update environments
+             set wipe_requested_at = null
+             where id = $1
+               and not exists(
+                   select 1 from runs r
+                   join threads t on t.id = r.thread_id
+                   where t.environment_id = $1 and r.status not in ('held', 'completed', 'failed', 'cancelled')
+               )",
+        )
+        .bind(id.as_str())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Opens the secrets of an environment, for its tools' processes.
     pub async fn open_secrets(&self, id: &EnvironmentId) -> Result<Vec<(String, SecretString)>> {
         let rows = sqlx::query(
@@ -251,6 +263,24 @@ impl Store {
                 Ok((key, value))
             })
             .collect()
+    }
+
+    async fn replace_secrets(
+        &self,
+        tx: &mut PgConnection,
+        environment: &Environment,
+        secrets: Vec<(String, Option<SecretString>)>,
+    ) -> Result<()> {
+        let (mut kept, mut set) = (Vec::new(), Vec::new());
+        for (key, value) in secrets {
+            match value {
+                Some(value) => set.push((key, value)),
+                None if environment.secret_keys.contains(&key) => kept.push(key),
+                None => return Err(Error::not_found("Secret", key)),
+            }
+        }
+        delete_secrets(tx, &environment.id, &kept).await?;
+        self.put_secrets(tx, &environment.id, &set).await
     }
 
     async fn put_secrets(
@@ -279,6 +309,45 @@ impl Store {
 /// Where a secret belongs, bound into its seal.
 fn place(id: &EnvironmentId, key: &str) -> String {
     format!("{id}/{key}")
+}
+
+/// Takes an environment's row for this transaction.
+async fn lock(tx: &mut PgConnection, project: &ProjectId, id: &EnvironmentId) -> Result<Environment> {
+    sqlx::query(
+        "-- lock
+         select 1 from environments where project_id = $1 and id = $2 and deleted_at is null for update",
+    )
+    .bind(project.as_str())
+    .bind(id.as_str())
+    .fetch_optional(&mut *tx)
+    .await?
+    .ok_or_else(|| Error::not_found("Environment", id))?;
+    get(tx, project, id).await
+}
+
+async fn write(tx: &mut PgConnection, environment: Environment) -> Result<()> {
+    sqlx::query(
+        "-- write
+         update environments
+         set name = $2, settings = $3, is_default = $4, updated_at = now()
+         where id = $1",
+    )
+    .bind(environment.id.as_str())
+    .bind(environment.name)
+    .bind(to_json(&environment.settings))
+    .bind(environment.is_default)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn delete_secrets(tx: &mut PgConnection, id: &EnvironmentId, but: &[String]) -> Result<()> {
+    sqlx::query("delete from environment_secrets where environment_id = $1 and key <> all($2)")
+        .bind(id.as_str())
+        .bind(but)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 async fn clear_default(tx: &mut PgConnection, project: &ProjectId) -> Result<()> {

@@ -23,8 +23,6 @@ use crate::{
     check::{self, Fields},
 };
 
-/// The longest value of a variable: what Linux takes in one string of a process's environment.
-const MAX_VALUE_BYTES: usize = 128 * 1024 - 256;
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 const MAX_ITEMS: usize = 1000;
 
@@ -159,7 +157,7 @@ impl EnvironmentInput {
         }
         if let Patch::Value(variables) = &self.environment_variables {
             let pairs = variables.iter().map(|variable| (&*variable.key, variable.value.len()));
-            check_variables(&mut fields, "environmentVariables", pairs.collect());
+            check::variables(&mut fields, "environmentVariables", pairs.collect());
         }
         let secrets = match std::mem::take(&mut self.secrets) {
             Patch::Absent => None,
@@ -167,26 +165,9 @@ impl EnvironmentInput {
             Patch::Value(secrets) => Some(secrets),
         };
         let pairs = secrets.iter().flatten().map(|secret| (&*secret.key, secret.value.as_ref().map_or(0, String::len)));
-        check_variables(&mut fields, "secrets", pairs.collect());
+        check::variables(&mut fields, "secrets", pairs.collect());
         fields.finish()?;
         Ok(Change { fields: self, runtimes, packages, secrets })
-    }
-}
-
-fn check_variables(fields: &mut Fields, field: &str, variables: Vec<(&str, usize)>) {
-    if variables.len() > MAX_ITEMS {
-        return fields.refuse(field, format!("must have at most {MAX_ITEMS} items"));
-    }
-    for (index, (key, value_bytes)) in variables.iter().enumerate() {
-        if !domain::environment::is_variable_name(key) {
-            let message = "must be letters, digits and '_', not start with a digit, and have at most 255 characters";
-            fields.refuse(format!("{field}[{index}].key"), message);
-        } else if variables[..index].iter().any(|(before, _)| before == key) {
-            fields.refuse(format!("{field}[{index}].key"), format!("'{key}' is there twice"));
-        }
-        if *value_bytes > MAX_VALUE_BYTES {
-            fields.refuse(format!("{field}[{index}].value"), format!("must have at most {MAX_VALUE_BYTES} bytes"));
-        }
     }
 }
 

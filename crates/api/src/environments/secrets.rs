@@ -3,6 +3,8 @@
 //! Clients read an environment, change a field and send the whole back. The secrets they send back then are the masks they
 //! were shown; a mask keeps the value that is there.
 
+use std::fmt;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,12 +15,18 @@ use crate::{Error, Result};
 pub(super) const MASK: &str = "********";
 
 /// A secret as it is set.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Clone, Deserialize, ToSchema)]
 pub(super) struct SecretInput {
     /// The name of the environment variable it becomes.
     pub key: String,
     /// Absent, `null` or `********` keeps the value that is there.
     pub value: Option<String>,
+}
+
+impl fmt::Debug for SecretInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretInput").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// A secret as it is shown.
@@ -39,22 +47,17 @@ impl From<String> for SecretView {
     }
 }
 
-/// Gives the whole new set of secrets, `None` to leave what is there. `known` are the values there are.
-pub(super) fn resolve(
-    sent: Option<Vec<SecretInput>>,
-    known: Vec<(String, SecretString)>,
-) -> Result<Option<Vec<(String, SecretString)>>> {
-    let Some(sent) = sent else { return Ok(None) };
-    let mut secrets = Vec::with_capacity(sent.len());
-    for (index, secret) in sent.into_iter().enumerate() {
-        let value = match secret.value {
-            Some(value) if value != MASK => SecretString::from(value),
-            _ => match known.iter().find(|(key, _)| *key == secret.key) {
-                Some((_, value)) => value.clone(),
-                None => return Err(Error::missing_field(&format!("secrets[{index}].value"))),
-            },
-        };
-        secrets.push((secret.key, value));
+/// Gives the whole new set of secrets; those without a value keep the one that is there.
+pub(super) fn unmask(sent: Vec<SecretInput>) -> Vec<(String, Option<SecretString>)> {
+    let value = |value: Option<String>| value.filter(|value| value != MASK).map(SecretString::from);
+    sent.into_iter().map(|secret| (secret.key, value(secret.value))).collect()
+}
+
+/// Checks that the values that are to be kept are there. To be asked under the lock of the row that has them.
+pub(super) fn check_kept(sent: Option<&[(String, Option<SecretString>)]>, there: &[String]) -> Result<()> {
+    let missing = |(key, value): &(String, Option<SecretString>)| value.is_none() && !there.contains(key);
+    match sent.unwrap_or_default().iter().position(missing) {
+        Some(index) => Err(Error::missing_field(&format!("secrets[{index}].value"))),
+        None => Ok(()),
     }
-    Ok(Some(secrets))
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::secrets::SecretView;
+use super::{secrets::SecretView, servers};
 use crate::timestamp::Timestamp;
 
 /// Keys of `metadata` that tell of the environment itself; they are not stored there.
@@ -113,6 +113,7 @@ pub(super) struct McpServer {
     env: Option<Value>,
     /// For `http`.
     url: Option<String>,
+    /// Shown as `********`, as are the values of `env` and `headers`; a mask that is sent keeps the value that is there.
     bearer_token: Option<String>,
     /// True if absent.
     enabled: Option<bool>,
@@ -152,7 +153,7 @@ impl EnvironmentView {
                 .collect(),
             secrets: environment.secret_keys.into_iter().map(SecretView::from).collect(),
             setup_scripts: settings.setup_scripts,
-            mcp_servers: settings.mcp_servers,
+            mcp_servers: settings.mcp_servers.into_iter().map(servers::mask).collect(),
             documentation: settings.documentation,
             internet_access: settings.internet_access,
             compute_profile: settings.compute_profile,

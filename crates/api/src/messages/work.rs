@@ -6,10 +6,7 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use domain::{
-    MessageId, RunId, agent::ReasoningEffort, environment::is_variable_name, message::Role, permission::PermissionSet,
-    run::RunOptions,
-};
+use domain::{MessageId, RunId, agent::ReasoningEffort, message::Role, permission::PermissionSet, run::RunOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{
@@ -20,7 +17,11 @@ use store::{
 };
 use utoipa::ToSchema;
 
-use crate::{Error, Result, caps::CapFields, check::Fields};
+use crate::{
+    Error, Result,
+    caps::CapFields,
+    check::{self, Fields},
+};
 
 /// The longest message, in bytes. No model's context window holds more.
 const MAX_CONTENT_BYTES: usize = 4 * 1024 * 1024;
@@ -197,9 +198,8 @@ impl Work {
             check_content(&mut fields, "executionContent", execution_content);
         }
         let variables = self.env_vars.unwrap_or_default();
-        for key in variables.keys().filter(|key| !is_variable_name(key)) {
-            fields.refuse("envVars", format!("{key:?} cannot name an environment variable"));
-        }
+        let sizes: Vec<(&str, usize)> = variables.iter().map(|(key, value)| (&**key, value.len())).collect();
+        check::variables_at(&mut fields, "envVars", &sizes, |index, _| format!("envVars[{:?}]", sizes[index].0));
         let agent_config = self.agent_config.unwrap_or_default();
         if agent_config.model.as_deref().is_some_and(|model| model.trim().is_empty()) {
             fields.refuse("agentConfig.model", "must not be empty");

@@ -38,10 +38,10 @@ async fn another_projects_rows_are_not_found() {
     assert!(store.find_environment(&stranger, &environment.id).await.expect("reads").is_none());
     assert!(is_not_found(store.update_thread(&stranger, &thread, |_| {}).await));
     assert!(is_not_found(store.update_agent(&stranger, &agent.id, |_| {}).await));
-    assert!(is_not_found(store.update_environment(&stranger, &environment.id, None, |_| {}).await));
+    assert!(is_not_found(store.update_environment(&stranger, &environment.id, None, |_| Ok::<_, Error>(())).await));
     assert!(is_not_found(store.delete_thread(&stranger, &thread).await));
     assert!(is_not_found(store.delete_agent(&stranger, &agent.id, true).await));
-    assert!(is_not_found(store.delete_environment(&stranger, &environment.id).await));
+    assert!(is_not_found(store.delete_environment(&stranger, &environment.id, true).await));
     assert!(is_not_found(store.start_run(&stranger, &thread, new_run("x")).await));
     assert!(is_not_found(store.create_thread(&stranger, new_thread(environment.id.clone())).await));
     let own = store.default_environment(&stranger).await.expect("an environment");
@@ -126,7 +126,7 @@ async fn a_thread_outlives_its_environment_and_its_agent() {
     let new = NewThread { agent_id: Some(agent.id.clone()), ..new_thread(environment.id.clone()) };
     let thread = store.create_thread(project, new).await.expect("a thread").id;
     store.delete_agent(project, &agent.id, true).await.expect("deletes");
-    store.delete_environment(project, &environment.id).await.expect("deletes");
+    store.delete_environment(project, &environment.id, false).await.expect("deletes");
 
     let renamed = store.update_thread(project, &thread, |thread| thread.title = Some("kept".into())).await;
     assert_eq!(renamed.expect("renames").title.as_deref(), Some("kept"));
@@ -135,4 +135,28 @@ async fn a_thread_outlives_its_environment_and_its_agent() {
     let other = crate::thread(&database).await;
     assert!(is_not_found(store.update_thread(project, &other, |thread| thread.environment_id = gone).await));
     assert!(is_not_found(store.update_thread(project, &other, |thread| thread.agent_id = Some(agent.id)).await));
+}
+
+#[tokio::test]
+async fn a_wish_to_wipe_stays_until_it_is_fulfilled_and_no_run_is_there() {
+    let database = Database::start().await;
+    let (store, project) = (&database.store, &database.project);
+    let environment = store.default_environment(project).await.expect("an environment").id;
+    let thread = thread(&database).await;
+    let secrets = vec![("TOKEN".to_owned(), Some(SecretString::from("x")))];
+    let none = |_: &mut domain::environment::Environment| Ok::<_, Error>(());
+    store.update_environment(project, &environment, Some(secrets), none).await.expect("updates");
+    crate::start(&database, &thread).await;
+    let claimed = crate::claim(store).await;
+    store.delete_environment(project, &environment, true).await.expect("deletes");
+
+    assert!(store.open_secrets(&environment).await.expect("reads").is_empty());
+    store.finish_wipe(&environment).await.expect("a statement");
+    assert_eq!(store.list_wipes().await.expect("reads"), [environment.clone()], "the run may write once more");
+    store
+        .finish_run(&claimed.lease, &domain::run::Outcome::Cancelled, domain::run::Spent::default())
+        .await
+        .expect("ends");
+    store.finish_wipe(&environment).await.expect("a statement");
+    assert!(store.list_wipes().await.expect("reads").is_empty());
 }

@@ -110,7 +110,7 @@ async fn a_thread_whose_environment_was_deleted_says_so() {
     let database = Database::start().await;
     let thread = thread(&database).await;
     let environment = database.store.default_environment(&database.project).await.expect("an environment");
-    database.store.delete_environment(&database.project, &environment.id).await.expect("deletes");
+    database.store.delete_environment(&database.project, &environment.id, false).await.expect("deletes");
     let refused = database.store.start_run(&database.project, &thread, new_run("x")).await;
     assert!(matches!(refused, Err(Error::State(why)) if why.contains("environment was deleted")));
 }

@@ -11,7 +11,10 @@ use sandbox::Sandboxes;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Models, system::Checked};
+use crate::{
+    Models,
+    system::{Checked, Counted},
+};
 
 /// The state of the API. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +31,7 @@ pub struct Api {
     /// Renders the process's metrics as Prometheus text.
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) checked: Checked,
+    pub(crate) counted: Counted,
 }
 
 impl Api {
@@ -48,6 +52,7 @@ impl Api {
             started: Instant::now(),
             render_metrics: Arc::new(render_metrics),
             checked: Checked::default(),
+            counted: Counted::default(),
         }
     }
 }

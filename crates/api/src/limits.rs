@@ -7,7 +7,8 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    time::Duration,
+    sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -24,6 +25,8 @@ use crate::{Error, Result, Settings, error::whole_seconds};
 /// How many addresses are remembered at once.
 const MAX_ADDRESSES: usize = 65_536;
 
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 type Buckets<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
 pub(crate) struct Limits {
@@ -31,6 +34,8 @@ pub(crate) struct Limits {
     quota: u32,
     window: Duration,
     failures: Option<Buckets<IpAddr>>,
+    /// When addresses were last forgotten, which looks at all of them.
+    swept_at: Mutex<Option<Instant>>,
 }
 
 /// How a key stands after a request that was let pass.
@@ -59,7 +64,18 @@ impl Limits {
             window: settings.window,
             failures: buckets(settings.failed_logins_per_minute, Duration::from_secs(60))
                 .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
+            swept_at: Mutex::default(),
         }
+    }
+
+    /// Tells whether a sweep is due, and notes that it is done.
+    fn must_sweep(&self) -> bool {
+        let mut swept_at = self.swept_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_due = swept_at.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        if is_due {
+            *swept_at = Some(Instant::now());
+        }
+        is_due
     }
 
     pub(crate) fn count_request(&self, key: &ApiKeyId) -> std::result::Result<Standing, Exhausted> {
@@ -85,7 +101,9 @@ impl Limits {
             Error::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(wait)
         };
         if buckets.len() >= MAX_ADDRESSES {
-            buckets.retain_recent();
+            if self.must_sweep() {
+                buckets.retain_recent();
+            }
             if buckets.len() >= MAX_ADDRESSES {
                 return Err(too_many(Duration::from_secs(60)));
             }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use health::Checked;
+pub(crate) use metrics::Counted;
 
 use crate::Api;
 

@@ -189,6 +189,10 @@ async fn check_model(config: &Config) -> Vec<Check> {
     };
     let (asked, clock) = tokio::join!(tokio::time::timeout(LIMIT, client.list_models()), check_clock(config));
     let model = match asked {
+        _ if config.model.api_key.is_none() && host == "api.anthropic.com" => {
+            let mend = "export ANTHROPIC_API_KEY=…; without one 'make up' uses the stand-in scripted-claude (offline)";
+            Check::warn("model", format!("there is no key for {host}"), mend)
+        }
         _ if config.model.api_key.is_none() => {
             let mend = "export ANTHROPIC_API_KEY=…, or set model.api_key";
             Check::fail("model", format!("there is no key for {host}"), mend)
@@ -214,7 +218,7 @@ async fn check_model(config: &Config) -> Vec<Check> {
 
 async fn check_clock(config: &Config) -> Check {
     let Some(theirs) = ask_time(config).await else {
-        return Check::ok("clock", "not compared: the model's end gives no time");
+        return Check::warn("clock", "not compared: the model's end gives no time", "look at it yourself: date");
     };
     let off = (Utc::now() - theirs).num_seconds();
     if off.abs() <= CLOCK_TOLERANCE_SECONDS {

@@ -18,6 +18,8 @@ use utoipa::ToSchema;
 use crate::{Api, timestamp::Timestamp};
 
 const GOOD_FOR: Duration = Duration::from_secs(1);
+/// One segment of Postgres's log: with less it cannot commit.
+const FULL_BELOW_BYTES: u64 = 16 * 1024 * 1024;
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the last look found.
@@ -26,7 +28,7 @@ pub(crate) type Checked = Arc<Mutex<Option<(Instant, Checks)>>>;
 /// Whether the server is well.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `healthy` if the database and the container engine answer, else `unhealthy`.
+    /// `healthy` if the database and the container engine answer and the disk is not full, else `unhealthy`.
     #[schema(example = "healthy")]
     status: &'static str,
     timestamp: Timestamp,
@@ -60,7 +62,7 @@ struct Answer {
 /// How much of something is used, in bytes.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 struct Usage {
-    /// `healthy`; `low` when less than a twentieth is left; `unknown`.
+    /// `healthy`; `low` when less than a twentieth is left; `full` when a disk takes no more; `unknown`.
     #[schema(example = "healthy")]
     status: &'static str,
     used: u64,
@@ -76,11 +78,12 @@ struct Usage {
 #[utoipa::path(get, path = "/health", tag = "system",
     responses(
         (status = 200, description = "Runs can be done", body = Health),
-        (status = 503, description = "The database or the container engine does not answer", body = Health),
+        (status = 503, description = "The database or the container engine does not answer, or the disk is full", body = Health),
     ))]
 pub(super) async fn health(State(api): State<Api>) -> (StatusCode, Json<Health>) {
     let checks = checks(&api).await;
-    let is_healthy = [&checks.database, &checks.docker].iter().all(|answer| answer.status == "healthy");
+    let answers = [&checks.database, &checks.docker].iter().all(|answer| answer.status == "healthy");
+    let is_healthy = answers && checks.disk.status != "full";
     let (code, status) = match is_healthy {
         true => (StatusCode::OK, "healthy"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
@@ -141,7 +144,11 @@ async fn answer<E>(asked: impl Future<Output = Result<(), E>>) -> Answer {
 
 fn disk(directory: &Path) -> Usage {
     match rustix::fs::statvfs(directory) {
-        Ok(stat) => usage(stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize),
+        Ok(stat) => {
+            let disk = usage(stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
+            let is_full = disk.total > 0 && disk.available < FULL_BELOW_BYTES;
+            Usage { status: if is_full { "full" } else { disk.status }, ..disk }
+        }
         Err(_) => usage(0, 0),
     }
 }

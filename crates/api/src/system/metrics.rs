@@ -1,6 +1,10 @@
 //! `/metrics`: JSON for SDKs, which break on anything else; Prometheus text for those who ask for it by name.
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -10,11 +14,17 @@ use axum::{
 };
 use serde::Serialize;
 use store::metrics::Totals;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::{Api, Result};
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const GOOD_FOR: Duration = Duration::from_secs(2);
+
+/// What was counted last.
+pub(crate) type Counted = Arc<Mutex<Option<(Instant, Totals)>>>;
 
 /// What all runs together came to; several names for one thing, since clients differ in theirs.
 #[derive(Serialize, ToSchema)]
@@ -49,7 +59,7 @@ struct Metrics {
     responses((status = 200, description = "Totals since the first run", content(
         (Metrics = "application/json"), (String = "text/plain")))))]
 pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response> {
-    let totals = api.store.totals().await?;
+    let totals = totals(&api).await?;
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let wants_text = ["text/plain", "application/openmetrics-text"].iter().any(|media| accept.contains(media));
     if wants_text {
@@ -75,6 +85,20 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
         failed_tasks: totals.failed,
     };
     Ok(Json(metrics).into_response())
+}
+
+/// Counting looks at every run; anybody may ask, as often as they like.
+async fn totals(api: &Api) -> Result<Totals> {
+    // Held while counting: those who come meanwhile take what is found.
+    let mut counted = api.counted.lock().await;
+    if let Some((at, totals)) = &*counted
+        && at.elapsed() < GOOD_FOR
+    {
+        return Ok(totals.clone());
+    }
+    let totals = api.store.totals().await?;
+    *counted = Some((Instant::now(), totals.clone()));
+    Ok(totals)
 }
 
 fn dollars(totals: &Totals) -> f64 {

@@ -174,7 +174,7 @@ impl Driver<'_> {
         // From here on the container starts while the model thinks.
         computer.warm_up();
 
-        self.load_permissions(agent.as_ref()).await?;
+        self.read_permissions(agent.as_ref());
         let mut loaded = conversation::load(&entries, &run.id)?;
         drop(entries);
         if let Some(outcome) = self.close_gaps(&mut loaded).await? {

@@ -53,16 +53,11 @@ impl Judged {
 }
 
 impl Driver<'_> {
-    /// Finds out what binds the run's calls: what its agent carries, deleted or not, and what its message carries.
-    pub(crate) async fn load_permissions(&mut self, agent: Option<&Agent>) -> Result<(), End> {
-        let of_agent = match (agent, &self.run.agent_id) {
-            (Some(agent), _) => agent.settings.stored.get(PERMISSION_SET).cloned(),
-            (None, Some(id)) => self.parts.store.find_stored_of_agent(&self.run.project_id, id, PERMISSION_SET).await?,
-            (None, None) => None,
-        };
-        let of_message = self.run.options.stored.get(PERMISSION_SET).cloned();
-        self.permissions = [of_agent, of_message].into_iter().flatten().map(|set| read(&set)).collect();
-        Ok(())
+    /// Reads what binds the run's calls: what its agent carries and what its message carries.
+    pub(crate) fn read_permissions(&mut self, agent: Option<&Agent>) {
+        let of_agent = agent.and_then(|agent| agent.settings.stored.get(PERMISSION_SET));
+        let of_message = self.run.options.stored.get(PERMISSION_SET);
+        self.permissions = [of_agent, of_message].into_iter().flatten().map(read).collect();
     }
 
     /// Judges the calls of a reply.

@@ -4,7 +4,6 @@ use domain::{
     AgentId, ProjectId,
     agent::{Agent, AgentSettings},
 };
-use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
@@ -64,20 +63,6 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         row.as_ref().map(read).transpose()
-    }
-
-    /// Gives one of the values that an agent keeps for others by its name, also of an agent that is deleted.
-    pub async fn find_stored_of_agent(&self, project: &ProjectId, id: &AgentId, name: &str) -> Result<Option<Value>> {
-        let found: Option<Option<Value>> = sqlx::query_scalar(
-            "-- find_stored_of_agent
-             select settings -> 'stored' -> $3 from agents where project_id = $1 and id = $2",
-        )
-        .bind(project.as_str())
-        .bind(id.as_str())
-        .bind(name)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(found.flatten())
     }
 
     /// Lists the project's agents, newest first.

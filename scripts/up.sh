@@ -25,6 +25,7 @@ exec 9>"$data/up.lock"
 flock -n 9 || die "another 'make up' is at work on $data"
 
 say "Building"
+[ -x "$atelier" ] || note "The first build takes 5 to 15 minutes on two cores"
 cargo build --release --package server --package scripted-claude
 "$root/scripts/guestd.sh"
 "$root/scripts/image.sh" "$image"
@@ -66,6 +67,8 @@ if [ -n "${ANTHROPIC_API_KEY:-}" ]; then
 else
   wanted="$listen scripted $scripted_listen"
 fi
+# Before anything is stopped: a server that runs is better than one that does not start.
+env -u ATELIER_YES "$atelier" config --data-dir "$data" --listen "$listen" >/dev/null || die "the settings are wrong, nothing was changed"
 if runs "$data/atelier.pid" atelier; then
   running=$(readlink "/proc/$(cat "$data/atelier.pid")/exe")
   if [ "$(cat "$data/started-with" 2>/dev/null)" != "$wanted" ]; then

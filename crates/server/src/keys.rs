@@ -10,7 +10,7 @@ use store::{Store, keys::ApiKey};
 
 use crate::{
     cli::say,
-    config::{Flags, Loaded, parse_duration},
+    config::{Flags, Loaded, absolute, parse_duration},
     data_dir::DataDir,
     database::Database,
 };
@@ -38,8 +38,8 @@ pub(crate) enum Command {
     List,
     /// Make a key useless, at once and on every server
     Revoke {
-        /// The key's id or its first characters, as `list` shows them
-        #[arg(value_name = "ID|PREFIX")]
+        /// The key's id, its name or its first characters (8 or more), as `list` shows them
+        #[arg(value_name = "ID|NAME|PREFIX")]
         key: String,
     },
 }
@@ -52,6 +52,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn run(loaded: Loaded, command: Command) -> anyhow::Result<ExitCode> {
+    if matches!(command, Command::List | Command::Revoke { .. })
+        && loaded.config.database.url.is_none()
+        && DataDir::find(&loaded.config.server.data_dir).is_none()
+    {
+        let data_dir = absolute(&loaded.config.server.data_dir);
+        anyhow::bail!("there is no data at {}: no server has run there yet (see --data-dir)", data_dir.display());
+    }
     let data_dir = DataDir::create(&loaded.config.server.data_dir)?;
     let database = Database::visit(&loaded.config, &data_dir).await?;
     let done = execute(&database.store, command, Utc::now()).await;
@@ -153,7 +160,7 @@ mod tests {
         let later = execute(store, Command::List, now + Duration::from_secs(2 * 86_400)).await.unwrap().text;
         assert!(later.contains("expired"), "{later}");
 
-        let prefix: String = key.expose_secret().chars().take(11).collect();
+        let prefix: String = key.expose_secret().chars().take(9).collect::<String>() + "…";
         execute(store, Command::Revoke { key: prefix.clone() }, now).await.unwrap();
         assert!(store.find_caller(&key).await.unwrap().is_none());
         assert!(execute(store, Command::List, now).await.unwrap().text.contains("revoked"));

@@ -100,17 +100,20 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Revokes the key with this id or prefix. It is refused from now on, on every server.
+    /// Revokes the key with this id, name or prefix (8 characters or more). It is refused from now on, on every server.
     ///
     /// # Errors
-    /// `NotFound` if no valid key matches; `Conflict` if the prefix matches several.
+    /// `NotFound` if no valid key matches; `Conflict` if several do.
     pub async fn revoke_key(&self, id_or_prefix: &str) -> Result<ApiKey> {
+        // As lists show it.
+        let id_or_prefix = id_or_prefix.trim().trim_end_matches('…');
         let mut tx = self.pool.begin().await?;
         let rows = sqlx::query(
             "-- revoke_key
              update api_keys
              set revoked_at = now()
-             where (id = $1 or prefix = $1) and revoked_at is null
+             where (id = $1 or name = $1 or length($1) >= 8 and (starts_with(prefix, $1) or starts_with(id, $1)))
+               and revoked_at is null
              returning *",
         )
         .bind(id_or_prefix)
@@ -123,7 +126,9 @@ impl Store {
                 tx.commit().await?;
                 Ok(key)
             }
-            _ => Err(Error::Conflict(format!("several keys start with {id_or_prefix}: name one by its id"))),
+            _ => Err(Error::Conflict(format!(
+                "several keys are called or start with {id_or_prefix}: name one by its id"
+            ))),
         }
     }
 }

@@ -90,6 +90,8 @@ ids! {
     PermissionRequestId = "perm";
     /// A side question about a thread.
     QuestionId = "btw";
+    /// What a caller reported about a thread.
+    ReportId = "report";
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod environment;
 pub mod event;
+pub mod feedback;
 pub mod id;
 pub mod limits;
 pub mod message;
@@ -15,10 +16,11 @@ pub mod path;
 pub mod permission;
 pub mod run;
 pub mod thread;
+pub mod title;
 
 pub use id::{
-    AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, PermissionRequestId, ProjectId, QuestionId, RunId,
-    SteeringId, ThreadId,
+    AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, PermissionRequestId, ProjectId, QuestionId, ReportId,
+    RunId, SteeringId, ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

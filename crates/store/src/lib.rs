@@ -10,12 +10,15 @@
 pub mod agents;
 pub mod context;
 pub mod control;
+pub mod copies;
 pub mod environments;
 pub mod error;
 pub mod events;
+pub mod feedback;
 pub mod hub;
 pub mod keys;
 pub mod leases;
+pub mod logs;
 pub mod messages;
 pub mod metrics;
 pub mod permissions;
@@ -26,10 +29,12 @@ pub mod responses;
 pub mod rewind;
 pub mod runs;
 pub mod seal;
+pub mod search;
 pub mod side_questions;
 pub mod steering;
 pub mod tail;
 pub mod threads;
+pub mod titles;
 pub mod transcript;
 
 mod row;

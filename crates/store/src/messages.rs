@@ -45,14 +45,18 @@ impl Store {
         let rows = sqlx::query(match order {
             Order::OldestFirst => {
                 "-- list_messages
-                 select * from messages
+                 select id, thread_id, position, role, content, run_id, metadata, input_tokens, output_tokens,
+                     duration_ms, actions_count, created_at, superseded_at
+                 from messages
                  where thread_id = $1 and ($4 or superseded_at is null)
                  order by position
                  limit $2 offset $3"
             }
             Order::NewestFirst => {
                 "-- list_messages: newest first
-                 select * from messages
+                 select id, thread_id, position, role, content, run_id, metadata, input_tokens, output_tokens,
+                     duration_ms, actions_count, created_at, superseded_at
+                 from messages
                  where thread_id = $1 and ($4 or superseded_at is null)
                  order by position desc
                  limit $2 offset $3"
@@ -80,7 +84,9 @@ impl Store {
     pub async fn list_run_messages(&self, thread: &ThreadId, run: &RunId) -> Result<Vec<Message>> {
         let rows = sqlx::query(
             "-- list_run_messages
-             select * from messages
+             select id, thread_id, position, role, content, run_id, metadata, input_tokens, output_tokens,
+                 duration_ms, actions_count, created_at, superseded_at
+             from messages
              where thread_id = $1 and run_id = $2 and position <= (
                  select position from messages m join runs r on r.message_id = m.id where r.id = $2
              )

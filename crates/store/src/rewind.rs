@@ -85,13 +85,13 @@ pub(crate) async fn rewind(
 }
 
 /// The first message that is superseded.
-struct Cut {
-    position: i64,
+pub(crate) struct Cut {
+    pub position: i64,
     run_id: Option<RunId>,
 }
 
 /// Finds the first message that goes; `None` if all stay.
-async fn find_cut(tx: &mut PgConnection, thread: &ThreadId, to: &Rewind, count: i64) -> Result<Option<Cut>> {
+pub(crate) async fn find_cut(tx: &mut PgConnection, thread: &ThreadId, to: &Rewind, count: i64) -> Result<Option<Cut>> {
     let row = match to {
         Rewind::ToIndex(index) if *index == count => return Ok(None),
         Rewind::ToIndex(index) => sqlx::query(
@@ -130,7 +130,7 @@ async fn find_cut(tx: &mut PgConnection, thread: &ThreadId, to: &Rewind, count: 
 ///
 /// A run begins its part of the transcript with one entry for each message that caused it, and the answer is the rest. So
 /// the message with the number n of its run goes together with what is in the run from its n-th entry on.
-async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cut) -> Result<i64> {
+pub(crate) async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cut) -> Result<i64> {
     let Some(run_id) = &cut.run_id else {
         // A copied message that no run here caused. What runs have added since is all there is to take back.
         return Ok(sqlx::query_scalar(
@@ -147,7 +147,7 @@ async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cut) -> Resul
     Ok(sqlx::query_scalar(
         "-- find_kept
          with run as (
-             select id, after_sequence, message_id from runs where id = $3
+             select id, thread_id, after_sequence, message_id from runs where id = $3
          ), place as (
              -- Which message of its run it is; all that came of the run count as its answer.
              select count(*) as n from messages m, run
@@ -165,7 +165,12 @@ async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cut) -> Resul
          ), later as (
              select min(t.position) as position
              from transcript t join runs r on r.id = t.run_id, run
-             where t.thread_id = $1 and r.after_sequence > run.after_sequence
+             where t.thread_id = $1
+               and (
+                   r.after_sequence > run.after_sequence
+                   -- What a copied thread's own runs wrote is later than all that was copied.
+                   or (r.thread_id = $1 and run.thread_id <> $1)
+               )
          )
          select coalesce(
              least((select position from own), (select position from later)) - 1,

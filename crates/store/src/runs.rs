@@ -9,6 +9,7 @@ use domain::{
     message::Role,
     run::{Outcome, Run, RunOptions, RunStatus},
     thread::Thread,
+    title,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
@@ -264,7 +265,7 @@ pub(crate) async fn start(
     let mut events = Vec::new();
     let ids: Vec<String> = new.messages.iter().map(|_| MessageId::generate().into()).collect();
     let last = new.messages.last().expect("callers pass at least one message");
-    let title: String = last.content.trim().lines().next().unwrap_or_default().chars().take(80).collect();
+    let title = title::from_text(&last.content);
     if is_new_thread {
         // The environment's id is filled in below, where it is known.
         events.push(None);

@@ -40,8 +40,8 @@ pub struct ThreadFilter {
 }
 
 /// Columns of a thread, with the names of what it refers to.
-const COLUMNS: &str = "t.*, e.name as environment_name, a.name as agent_name";
-const JOINS: &str = "left join environments e on e.id = t.environment_id
+pub(crate) const COLUMNS: &str = "t.*, e.name as environment_name, a.name as agent_name";
+pub(crate) const JOINS: &str = "left join environments e on e.id = t.environment_id
     left join agents a on a.project_id = t.project_id and a.id = t.agent_id";
 
 impl Store {
@@ -235,7 +235,7 @@ pub(crate) async fn insert(tx: &mut PgConnection, project: &ProjectId, new: &New
     Ok(id)
 }
 
-async fn check_owner(
+pub(crate) async fn check_owner(
     tx: &mut PgConnection,
     project: &ProjectId,
     environment: Option<&EnvironmentId>,
@@ -273,7 +273,7 @@ pub(crate) async fn get(tx: &mut PgConnection, project: &ProjectId, id: &ThreadI
     read(&row)
 }
 
-fn read(row: &PgRow) -> Result<Thread> {
+pub(crate) fn read(row: &PgRow) -> Result<Thread> {
     Ok(Thread {
         id: row.parse("id")?,
         project_id: row.parse("project_id")?,

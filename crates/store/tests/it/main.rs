@@ -4,6 +4,7 @@ mod leases;
 mod ownership;
 mod queue;
 mod runs;
+mod search;
 mod steering;
 mod tail;
 

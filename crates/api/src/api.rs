@@ -12,7 +12,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Models,
+    MakeTitle, Models,
     system::{Checked, Counted},
 };
 
@@ -30,6 +30,8 @@ pub struct Api {
     pub started: Instant,
     /// Renders the process's metrics as Prometheus text.
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Asks a model for a thread's title. `None`, as it is at first: titles are made from the text.
+    pub make_title: Option<MakeTitle>,
     pub(crate) checked: Checked,
     pub(crate) counted: Counted,
 }
@@ -51,6 +53,7 @@ impl Api {
             stopping,
             started: Instant::now(),
             render_metrics: Arc::new(render_metrics),
+            make_title: None,
             checked: Checked::default(),
             counted: Counted::default(),
         }

@@ -163,7 +163,7 @@ async fn list_events(
     Ok(Json(EventPage { object: "list", data, has_more, next_cursor }).into_response())
 }
 
-fn view(recorded: &Recorded, rendered: Vec<WireEvent>) -> EventView {
+pub(crate) fn view(recorded: &Recorded, rendered: Vec<WireEvent>) -> EventView {
     let mut payload = Map::new();
     let mut kind = None;
     for event in rendered {
@@ -194,7 +194,7 @@ fn view(recorded: &Recorded, rendered: Vec<WireEvent>) -> EventView {
 }
 
 /// Reads an event's number; nothing is none.
-fn parse_sequence(name: &str, text: Option<String>) -> Result<Option<i64>> {
+pub(crate) fn parse_sequence(name: &str, text: Option<String>) -> Result<Option<i64>> {
     match text.as_deref().map(str::trim) {
         None | Some("") => Ok(None),
         Some(text) => match text.parse() {

@@ -4,6 +4,7 @@
 //! in the store, and what happens to it is read from the store again. Every route is registered together with its
 //! description, so the OpenAPI document cannot miss one.
 
+mod activity;
 mod agents;
 mod api;
 mod auth;
@@ -13,16 +14,21 @@ mod caps;
 mod check;
 mod context;
 mod control;
+mod copies;
 mod cors;
 mod deleted;
+mod diffs;
 mod environments;
 mod error;
 mod events;
+mod feedback;
 mod files;
+mod history;
 mod idempotency;
 mod json;
 mod limits;
 mod list;
+mod logs;
 mod messages;
 mod models;
 mod openapi;
@@ -32,10 +38,13 @@ mod query;
 mod queue;
 mod router;
 mod runs;
+mod search;
 mod stream;
 mod system;
 mod threads;
+mod timeline;
 mod timestamp;
+mod titles;
 mod trace;
 mod wire_event;
 
@@ -43,6 +52,7 @@ pub use api::{Api, Settings, Version};
 pub use error::Error;
 pub use models::{Model, Models};
 pub use router::{openapi, router};
+pub use titles::{MadeTitle, MakeTitle};
 
 /// The result of every handler.
 type Result<T, E = Error> = std::result::Result<T, E>;

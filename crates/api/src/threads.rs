@@ -35,6 +35,7 @@ use crate::{
 mod input;
 mod view;
 
+pub(crate) use input::check_title;
 use input::{CreateThread, ThreadFields, UpdateThread};
 use view::ThreadStatus;
 pub(crate) use view::ThreadView;

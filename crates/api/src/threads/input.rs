@@ -197,7 +197,7 @@ fn check_project(named: Option<&str>, own: &ProjectId) -> Result<()> {
     }
 }
 
-fn check_title(title: &str) -> Verdict {
+pub(crate) fn check_title(title: &str) -> Verdict {
     if title.chars().count() > MAX_TITLE_CHARS {
         return Err(format!("must have at most {MAX_TITLE_CHARS} characters"));
     }

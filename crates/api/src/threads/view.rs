@@ -156,6 +156,11 @@ impl ThreadView {
     pub(super) fn with_messages(self, messages: Vec<MessageView>) -> Self {
         Self { messages: Some(messages), ..self }
     }
+
+    /// How long it took, as people read it.
+    pub(crate) fn duration(&self) -> Option<&str> {
+        self.duration.as_deref()
+    }
 }
 
 /// How a thread stands, for those who poll.

@@ -237,11 +237,20 @@ async fn another_projects_things_are_not_found_on_any_route() {
             Some("threads") => thread.as_str(),
             other => panic!("no id for {other:?}: say what another project's id is"),
         };
-        let path = template.replace("{id}", id).replace("{path}", "x").replace("{run_id}", "run_x");
+        let mut path = template.replacen("{id}", id, 1);
+        while let Some((start, end)) = path.find('{').zip(path.find('}')) {
+            path.replace_range(start..=end, "x");
+        }
         for method in document["paths"][template].as_object().expect("an item").keys() {
             let method: Method = method.to_uppercase().parse().expect("a method");
-            let body =
-                json!({"name": "n", "path": "x", "sourcePath": "x", "destPath": "y", "content": "c"}).to_string();
+            let body = match path.ends_with("/report") {
+                true => json!({"reportType": "bug", "message": "m"}),
+                false => json!({
+                    "name": "n", "path": "x", "sourcePath": "x", "destPath": "y", "content": "c", "rating": "up",
+                    "logs": [], "action": "compact", "prompt": "p", "decision": "allow",
+                }),
+            };
+            let body = body.to_string();
             let reply = app.call_with(&other, method.clone(), &path, body).await;
             assert_eq!(reply.status, 404, "{method} {path}: {}", String::from_utf8_lossy(&reply.body));
             let reply: Value = reply.json();

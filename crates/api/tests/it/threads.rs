@@ -22,6 +22,8 @@ mod busy;
 mod changing;
 mod connections;
 mod context;
+mod copying;
+mod feedback;
 mod idempotency;
 mod listing;
 mod permissions;
@@ -29,7 +31,10 @@ mod refusing;
 mod resuming;
 mod rewinding;
 mod running;
+mod searching;
 mod speed;
+mod titles;
+mod views;
 
 const TTL: std::time::Duration = std::time::Duration::from_secs(60);
 

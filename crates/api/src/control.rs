@@ -109,8 +109,8 @@ async fn steer(
     Path((id, run)): Path<(ThreadId, RunId)>,
     Body(body): Body<SteerRun>,
 ) -> Result<Json<Controlled>> {
-    let content = required(body.content)?;
     find_thread(&api, &caller, &id).await?;
+    let content = required(body.content)?;
     match body.mode.as_deref() {
         None | Some("" | "checkpoint") => note(&api, &caller, &id, &run, SteeringMode::Checkpoint, &content).await,
         Some("fyi") => note(&api, &caller, &id, &run, SteeringMode::Fyi, &content).await,
@@ -140,8 +140,8 @@ async fn control(
     Path((id, run)): Path<(ThreadId, RunId)>,
     Body(body): Body<ControlRun>,
 ) -> Result<Json<Controlled>> {
-    let action = body.action.ok_or_else(|| Error::missing_field("action"))?;
     find_thread(&api, &caller, &id).await?;
+    let action = body.action.ok_or_else(|| Error::missing_field("action"))?;
     let (store, project) = (&api.store, &caller.project);
     match action.as_str() {
         "cancel" => store.cancel_run(project, &id, &run).await?,

@@ -78,6 +78,7 @@ async fn update_queued(
     Path((id, run)): Path<(ThreadId, RunId)>,
     Body(body): Body<UpdateQueued>,
 ) -> Result<Json<QueueList>> {
+    find_thread(&api, &caller, &id).await?;
     if body.content.as_deref().is_some_and(|content| content.trim().is_empty()) {
         return Err(Error::invalid_field("content", "must not be empty"));
     }

@@ -152,7 +152,11 @@ async fn a_wish_to_wipe_stays_until_it_is_fulfilled_and_no_run_is_there() {
 
     assert!(store.open_secrets(&environment).await.expect("reads").is_empty());
     store.finish_wipe(&environment).await.expect("a statement");
-    assert_eq!(store.list_wipes().await.expect("reads"), [environment.clone()], "the run may write once more");
+    assert_eq!(
+        store.list_wipes().await.expect("reads"),
+        std::slice::from_ref(&environment),
+        "the run may write once more"
+    );
     store
         .finish_run(&claimed.lease, &domain::run::Outcome::Cancelled, domain::run::Spent::default())
         .await

@@ -16,8 +16,9 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, agents, auth, context, control, cors, environments, events, files, idempotency, limits::Limits,
-    messages, models, openapi::document, permissions, queue, runs, system, threads, trace,
+    Api, Error, activity, agents, auth, context, control, copies, cors, diffs, environments, events, feedback, files,
+    idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs, search, system,
+    threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -32,17 +33,17 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(agents::routes())
         .merge(environments::routes())
         .merge(files::routes())
-        .merge(crate::feedback::routes())
-        .merge(crate::search::routes())
-        .merge(crate::copies::routes())
-        .merge(crate::titles::routes())
-        .merge(crate::logs::routes())
-        .merge(crate::diffs::routes())
-        .merge(crate::timeline::routes())
-        .merge(crate::activity::routes())
+        .merge(search::routes())
         .merge(threads::routes())
+        .merge(copies::routes())
+        .merge(titles::routes())
+        .merge(feedback::routes())
         .merge(messages::routes())
         .merge(events::routes())
+        .merge(timeline::routes())
+        .merge(logs::routes())
+        .merge(diffs::routes())
+        .merge(activity::routes())
         .merge(runs::routes())
         .merge(control::routes())
         .merge(queue::routes())

@@ -27,4 +27,5 @@ pub mod tools;
 mod worker;
 
 pub use options::Options;
+pub use reply::spent;
 pub use worker::Executor;

@@ -87,7 +87,7 @@ impl Driver<'_> {
 }
 
 /// Gives what a reply took.
-pub(crate) fn spent(catalogue: &claude::Catalogue, request: &claude::Request, response: &claude::Response) -> Spent {
+pub fn spent(catalogue: &claude::Catalogue, request: &claude::Request, response: &claude::Response) -> Spent {
     let usage = &response.usage;
     let to_i64 = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     let cost = catalogue.price(usage, &response.model).or_else(|| catalogue.price(usage, &request.model));

@@ -19,6 +19,7 @@ mod reconcile;
 mod run;
 mod serve;
 mod sweep;
+mod titles;
 mod wiring;
 
 fn main() -> std::process::ExitCode {

@@ -28,7 +28,7 @@ use crate::{
     database::Database,
     http, keys,
     lifecycle::Lifecycle,
-    log, models, reconcile, sweep, wiring,
+    log, models, reconcile, sweep, titles, wiring,
 };
 
 /// How often old samples are folded away; without it histograms of an idle server grow with the scrapes.
@@ -86,7 +86,7 @@ async fn serve(
     let is_well = match prepared {
         Ok(()) => {
             let metrics = record_metrics(lifecycle)?;
-            let api = Api::new(
+            let mut api = Api::new(
                 database.store.clone(),
                 sandboxes,
                 wiring::api_settings(config, data_dir),
@@ -95,6 +95,7 @@ async fn serve(
             );
             *api.models.write().unwrap_or_else(PoisonError::into_inner) =
                 models::from_catalogue(&catalogue, &wiring::executor_options(config));
+            api.make_title = Some(titles::maker(claude.clone(), catalogue.clone(), api.models.clone()));
             start(loaded, lifecycle, api, Ends { claude, catalogue, web }, listener);
             announce(loaded, address);
             lifecycle.drained(config.runs.drain).await;

@@ -15,6 +15,9 @@ use crate::{Page, Paged, Result, Store, row::ReadColumn, threads};
 /// Stands around the words that were found, in [`Excerpt`]s: characters that no text has a use for.
 pub const MARKS: (char, char) = ('\u{1}', '\u{2}');
 
+/// Stand for `<` and `>` while Postgres looks for the words, which it would not look for in what it takes for markup.
+const BRACKETS: (char, char) = ('\u{e000}', '\u{e001}');
+
 /// Which threads are searched; `None` does not filter.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
@@ -118,22 +121,23 @@ impl Store {
             r#"-- mark_titles
              select t.id,
                  case when title.text like o.mark then title.text
-                     else ts_headline('simple', left(t.title, 500), search_query($2), o.whole) end as title,
+                     else ts_headline('simple', translate(left(t.title, 500), '<>', $5), search_query($2), o.whole) end as title,
                  case when task.text like o.mark then task.text
-                     else ts_headline('simple', left(t.task, 1000), search_query($2), o.pieces) end as task
+                     else ts_headline('simple', translate(left(t.task, 1000), '<>', $5), search_query($2), o.pieces) end as task
              from threads t, (
                  select 'HighlightAll=true,StartSel="' || $3 || '",StopSel="' || $4 || '"',
                      'MaxFragments=2,MaxWords=24,MinWords=8,StartSel="' || $3 || '",StopSel="' || $4 || '"',
                      '%' || $3 || '%'
              ) as o(whole, pieces, mark),
-                 ts_headline('english', left(t.title, 500), search_query($2), o.whole) as title(text),
-                 ts_headline('english', left(t.task, 1000), search_query($2), o.pieces) as task(text)
+                 ts_headline('english', translate(left(t.title, 500), '<>', $5), search_query($2), o.whole) as title(text),
+                 ts_headline('english', translate(left(t.task, 1000), '<>', $5), search_query($2), o.pieces) as task(text)
              where t.id = any($1)"#,
         )
         .bind(ids(found))
         .bind(words)
         .bind(MARKS.0.to_string())
         .bind(MARKS.1.to_string())
+        .bind(String::from_iter([BRACKETS.0, BRACKETS.1]))
         .fetch_all(&self.pool)
         .await?;
         for row in &rows {
@@ -158,7 +162,7 @@ impl Store {
                  case when english.text like '%' || $4 || '%' then english.text
                      else ts_headline('simple', best.content, search_query($2), o.options) end as excerpt
              from unnest($1::text[]) as t(id), lateral (
-                 select m.id, m.thread_id, m.role, m.created_at, left(m.content, 50000) as content,
+                 select m.id, m.thread_id, m.role, m.created_at, translate(left(m.content, 50000), '<>', $6) as content,
                      ts_rank(m.search, search_query($2), 1)::float8 as score
                  from messages m
                  where m.thread_id = t.id and m.search @@ search_query($2) and m.superseded_at is null
@@ -175,6 +179,7 @@ impl Store {
         .bind(limit)
         .bind(MARKS.0.to_string())
         .bind(MARKS.1.to_string())
+        .bind(String::from_iter([BRACKETS.0, BRACKETS.1]))
         .fetch_all(&self.pool)
         .await?;
         for row in &rows {
@@ -187,7 +192,9 @@ impl Store {
                     excerpt: match marked(row, "excerpt")? {
                         Some(excerpt) => excerpt,
                         // Found for what is not in it, or behind what a headline looks at.
-                        None => row.try_get::<&str, _>("content")?.chars().take(200).collect(),
+                        None => {
+                            with_brackets(&row.try_get::<&str, _>("content")?.chars().take(200).collect::<String>())
+                        }
                     },
                     created_at: row.try_get("created_at")?,
                 });
@@ -203,7 +210,12 @@ fn ids(found: &[Found]) -> Vec<&str> {
 
 /// Gives the column's text if something is marked in it.
 fn marked(row: &PgRow, column: &'static str) -> Result<Option<Excerpt>> {
-    Ok(row.try_get::<Option<String>, _>(column)?.filter(|text| text.contains(MARKS.0)))
+    let text: Option<&str> = row.try_get(column)?;
+    Ok(text.filter(|text| text.contains(MARKS.0)).map(with_brackets))
+}
+
+fn with_brackets(text: &str) -> String {
+    text.replace(BRACKETS.0, "<").replace(BRACKETS.1, ">")
 }
 
 /// Leaves one `-` of several before a word, and none before nothing: Postgres counts each as a "not" and gives up at 32.

@@ -37,13 +37,15 @@ async fn words_are_found_by_stem_and_as_they_stand() {
     let database = Database::start().await;
     let (tests, code) = (thread(&database).await, thread(&database).await);
     say(&database, &tests, "Why are my tests running slowly?", "The database is started for each of them.").await;
-    say(&database, &code, "Rename parse_header", "Übergröße gibt es auch: 東京 and the.").await;
+    say(&database, &code, "Rename parse_header", "Übergröße gibt es auch: 東京 and the Vec<String>.").await;
     for (words, expected) in [
         ("run test", vec![&tests]),
         ("RUNNING", vec![&tests]),
         ("parse_header", vec![&code]),
         ("übergröße", vec![&code]),
         ("東京", vec![&code]),
+        ("string", vec![&code]),
+        ("Vec<String>", vec![&code]),
         ("the", vec![&tests, &code]),
         ("\"are my tests\"", vec![&tests]),
         ("\"my running tests\"", vec![]),
@@ -58,6 +60,8 @@ async fn words_are_found_by_stem_and_as_they_stand() {
         assert_eq!(ids, expected, "{words}");
         assert!(found.iter().all(|found| found.score > 0.0), "{words}");
     }
+    let found = search(&database, "string").await.remove(0);
+    assert!(shown(&found.messages[0].excerpt).contains("Vec<[String]"), "{found:?}");
     let found = search(&database, "run").await.remove(0);
     let excerpts: Vec<_> = found.excerpts.iter().map(|text| shown(text)).collect();
     assert_eq!(excerpts, ["Why are my tests [running] slowly?"], "the title is the task here, and shown once");

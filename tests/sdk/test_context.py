@@ -42,7 +42,7 @@ def test_a_compacted_thread_goes_on_from_its_summary(client, installation, threa
     assert result.content == "You said: What about plums?"
     asked = model_requests(installation, "What about plums?")[-1]
     assert "They spoke of apples." in asked and "You said: Apples" not in asked
-    messages = client.threads.list_messages(thread["id"])["data"]
+    messages = client.threads.get_messages(thread["id"])["data"]
     assert [message["content"] for message in messages] == [
         "Apples, if you please",
         "You said: Apples, if you please",
@@ -81,7 +81,7 @@ def test_a_side_question_is_answered_while_the_run_goes_on(client, http, thread)
 
     client.threads.cancel(thread["id"])
     eventually("it stops", lambda: client.threads.get_status(thread["id"])["status"] == "cancelled")
-    messages = client.threads.list_messages(thread["id"])["data"]
+    messages = client.threads.get_messages(thread["id"])["data"]
     assert not any("side" in message["content"] or "going on" in message["content"] for message in messages)
 
 

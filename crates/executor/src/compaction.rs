@@ -138,7 +138,10 @@ impl Driver<'_> {
             }
             return Ok(false);
         }
-        self.log(LogLevel::Info, "action_summary", "Summarising the conversation so far.".into()).await?;
+        // Said once and not by every attempt: an event is progress, and one that each attempt repeats is none.
+        if self.run.fruitless_attempts <= 1 {
+            self.log(LogLevel::Info, "action_summary", "Summarising the conversation so far.".into()).await?;
+        }
         let pre_tokens = match self.window.used_tokens {
             0 => i64::try_from(loaded.conversation.size_bytes() / 4).unwrap_or(i64::MAX),
             used => used,
@@ -149,6 +152,7 @@ impl Driver<'_> {
         let Some((response, author)) = self.summarise(request, &entries, wishes).await? else { return Ok(false) };
         let turn = self.turn(&author, &response, asked_at);
         self.spent += turn.spent;
+        self.bounds.turns += 1;
         let is_usable = matches!(response.stop_reason, StopReason::EndTurn | StopReason::StopSequence)
             && !response.text.trim().is_empty();
         if !is_usable {

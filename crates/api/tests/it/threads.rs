@@ -139,7 +139,13 @@ pub(crate) async fn claim(store: &Store) -> Claimed {
 
 pub(crate) async fn record(store: &Store, claimed: &mut Claimed, events: Vec<Event>) {
     let checkpoint = Checkpoint { events, ..Checkpoint::default() };
-    claimed.last_sequence = store.checkpoint(&mut claimed.lease, &checkpoint).await.expect("the lease is good");
+    claimed.last_sequence = loop {
+        match store.checkpoint(&mut claimed.lease, &checkpoint).await {
+            // As a worker does: a database that comes back is waited for.
+            Err(err) if err.is_unavailable() => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            written => break written.expect("the lease is good"),
+        }
+    };
 }
 
 pub(crate) async fn finish(store: &Store, claimed: &Claimed, outcome: Outcome) {

@@ -121,7 +121,7 @@ async fn a_reply_cut_at_the_output_limit_goes_on_and_fails_only_when_it_never_en
     let (_, frames) = run(&world, &[cut.clone(), Reply::text(" and ends.")]).await;
     assert_eq!(content(&frames), Some(&json!(" and ends.")));
     let (_, frames) = run(&world, std::slice::from_ref(&cut)).await;
-    assert_eq!(failure(&frames).0, "max_tokens");
+    assert_eq!(failure(&frames).0, "reply_too_long");
     // A call that was cut is not made.
     let call = Block::tool("Bash", json!({ "command": "touch /workspace/made" }));
     let cut = Reply { stop_reason: Some("max_tokens".into()), blocks: vec![call], ..Reply::default() };

@@ -25,7 +25,7 @@ fn the_defaults_are_complete_and_right() {
     assert_eq!(loaded.config.server.listen, "127.0.0.1:8080".parse().unwrap());
     assert!(loaded.config.model.api_key.is_none());
     assert_eq!(loaded.config.runs.drain, Duration::from_secs(10));
-    assert_eq!(loaded.config.sandbox.memory, 4 << 30);
+    assert_eq!(loaded.config.sandbox.memory, 8 << 30);
     assert_eq!(loaded.source("server.listen"), "the defaults");
 }
 
@@ -150,7 +150,7 @@ fn a_log_level_that_is_none_is_no_module_either() {
         let text = wrong(&[("ATELIER_LOG__LEVEL", level)]);
         assert!(text.contains("log.level") && text.contains("must be error, warn"), "{text}");
     }
-    for level in ["info", "WARN", "info,executor=debug", "off", "debug, store=trace"] {
+    for level in ["info", "WARN", "info,executor=debug", "off", "debug,store=trace"] {
         load(Flags::default(), &[("ATELIER_LOG__LEVEL", level)]).unwrap();
     }
 }

@@ -83,7 +83,6 @@ async fn what_is_not_supported_yet_is_said_and_not_ignored() {
         json!({"secrets": [{"key": "TOKEN", "value": "hush"}]}),
         json!({"attachments": [{"id": "att_1"}]}),
         json!({"setupScripts": ["make"]}),
-        json!({"mode": "plan"}),
         json!({"responseSchema": {"type": "object"}}),
         json!({"githubRepo": {"repoFullName": "a/b", "branch": "main"}}),
         json!({"knowledgeContext": {"enabled": true}}),

@@ -27,7 +27,7 @@ def test_a_context_is_told_with_its_parts(client, thread):
     assert set(parts) == {"system_prompt", "messages", "other", "free_space", "autocompact_buffer"}
     assert sum(part["tokens"] for part in parts.values()) == context["maxTokens"]
     assert parts["system_prompt"]["tokens"] > 50 and parts["autocompact_buffer"]["tokens"] > 10_000
-    assert details["availableActions"] == {"compact": True, "clear": True, "btw": True, "fork": False}
+    assert details["availableActions"] == {"compact": True, "clear": True, "btw": True, "fork": True}
     assert details["nativeError"] is None
 
 
@@ -61,6 +61,17 @@ def test_a_cleared_thread_starts_afresh(client, installation, thread):
     assert result.content == "You said: Start over, then"
     assert "Cherries" not in model_requests(installation, "Start over, then")[-1]
     assert client.threads.get(thread["id"])["messageCount"] == 4
+
+
+def test_a_forked_thread_goes_another_way(client, thread):
+    client.threads.send_message(thread["id"], content="Apples, if you please")
+    done = client.threads.run_context_action(thread["id"], action="fork", title="Pears")["action"]
+    fork = done["thread"]
+    assert (done["type"], fork["title"], fork["messageCount"]) == ("fork", "Pears", 2) and fork["id"] != thread["id"]
+    used = [client.threads.get_context_estimate(id)["context"]["usedTokens"] for id in (thread["id"], fork["id"])]
+    assert used[0] == used[1] > 0
+    assert client.threads.send_message(fork["id"], content="Pears").content == "You said: Pears"
+    assert client.threads.get(thread["id"])["messageCount"] == 2
 
 
 def test_a_side_question_is_answered_while_the_run_goes_on(client, http, thread):

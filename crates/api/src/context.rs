@@ -13,6 +13,7 @@ use axum::{
 };
 use domain::{ThreadId, run::Outcome, thread::Thread};
 use serde::{Deserialize, Serialize};
+use store::copies::NewCopy;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,7 +23,7 @@ use crate::{
     body::Body,
     error::ErrorBody,
     path::Path,
-    threads::{ThreadView, find_thread},
+    threads::{ThreadView, check_title, find_thread},
     wire_event::WireEvent,
 };
 
@@ -76,7 +77,7 @@ pub(crate) enum ActionKind {
     Compact,
     /// Have the model forget the conversation so far. Messages, log and files stay.
     Clear,
-    /// Copy the thread with its history.
+    /// Copy the thread with its history; the answer's `thread` is the copy.
     Fork,
     /// Ask a side question about the thread.
     Btw,
@@ -155,7 +156,7 @@ async fn get_context_details(
             compact: is_used && is_idle,
             clear: is_used && is_idle,
             btw: is_used,
-            fork: false,
+            fork: is_used && is_idle,
         },
         native_error: None,
     }))
@@ -171,7 +172,6 @@ async fn get_context_details(
         (status = 200, description = "It is done", body = ActionEnvelope),
         (status = 202, description = "It goes on", body = ActionEnvelope),
         (status = 409, description = "A run of the thread is under way", body = ErrorBody),
-        (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
         (status = 502, description = "The model could not do it", body = ErrorBody),
     ))]
 async fn act(
@@ -181,6 +181,7 @@ async fn act(
     Body(request): Body<ActionRequest>,
 ) -> Result<Response> {
     let thread = find_thread(&api, &caller, &id).await?;
+    let mut fork = None;
     let (status, message, response_text) = match request.action {
         ActionKind::Compact => compact(&api, &caller, &thread, request.prompt).await?,
         ActionKind::Clear => {
@@ -189,8 +190,15 @@ async fn act(
             (StatusCode::OK, "The model starts afresh; messages, log and files are as they were.", None)
         }
         ActionKind::Fork => {
-            let _title = request.title;
-            return Err(Error::new(StatusCode::NOT_IMPLEMENTED, "Forking a context is not supported yet"));
+            if thread.status.is_busy() {
+                return Err(store::Error::Busy.into());
+            }
+            let title = request.title.filter(|title| !title.trim().is_empty());
+            check_title(title.as_deref().unwrap_or_default())
+                .map_err(|message| Error::invalid_field("title", message))?;
+            let copied = api.store.copy_thread(&caller.project, &id, &NewCopy { title, ..NewCopy::default() }).await?;
+            fork = Some(copied.thread);
+            (StatusCode::OK, "The thread was copied with its history.", None)
         }
         ActionKind::Btw => {
             let prompt = question(request.prompt)?;
@@ -200,13 +208,17 @@ async fn act(
             }
         }
     };
+    let thread = match fork {
+        Some(fork) => fork,
+        None => find_thread(&api, &caller, &id).await?,
+    };
     let action = ActionView {
         kind: request.action,
         thread_id: id.to_string(),
         session_id: None,
         message: Some(message.to_owned()),
         response_text,
-        thread: Some(find_thread(&api, &caller, &id).await?.into()),
+        thread: Some(thread.into()),
     };
     Ok((status, Json(ActionEnvelope { action })).into_response())
 }

@@ -34,6 +34,8 @@ pub struct ContextSize {
 
 impl Store {
     /// Finds how full the window is; `None` before the first reply, and until the next one after a compaction.
+    ///
+    /// A copy of a thread has the entries of the original's runs at the same positions, so their replies tell it too.
     pub async fn find_context_usage(&self, thread: &ThreadId) -> Result<Option<ContextUsage>> {
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- find_context_usage
@@ -44,11 +46,8 @@ impl Store {
                      select sum(octet_length(e.blocks)) from counting e
                      where e.position > t.position and e.role in ('user', 'assistant')
                  ), 0)::bigint as newer_bytes
-             from turns t join runs r on r.id = t.run_id
-             where r.thread_id = $1
-               and t.kind = 'reply'
-               and t.position > (select position from marker)
-               and exists (select 1 from counting e where e.position = t.position)
+             from turns t join counting c on c.run_id = t.run_id and c.position = t.position
+             where t.kind = 'reply' and t.position > (select position from marker)
              order by t.position desc, t.created_at desc
              limit 1"
         )))

@@ -77,7 +77,7 @@ async fn a_context_is_what_the_model_counted_and_its_parts_add_up() {
     );
     let details = app.get(&format!("/threads/{thread}/context/details")).await.ok();
     assert_eq!(details["context"]["estimate"]["usedTokens"], 360);
-    assert_eq!(details["availableActions"], json!({"compact": true, "clear": true, "btw": true, "fork": false}));
+    assert_eq!(details["availableActions"], json!({"compact": true, "clear": true, "btw": true, "fork": true}));
     let parts = tokens(&details);
     let names: Vec<_> = parts.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["system_prompt", "messages", "other", "free_space", "autocompact_buffer"]);
@@ -107,6 +107,22 @@ async fn a_cleared_context_is_empty_and_nothing_people_see_is_lost() {
     assert_eq!(app.send_message(&thread, "again").await.status, 200);
     let busy = app.post(&actions, json!({"action": "clear"})).await;
     assert!(busy.failed(409).contains("busy"));
+}
+
+#[tokio::test]
+async fn a_fork_has_the_same_context_in_a_thread_of_its_own() {
+    let app = App::start().await;
+    app.offer_a_small_model();
+    let thread = app.thread_with_an_answer().await;
+    let actions = format!("/threads/{thread}/context/actions");
+    let done = app.post(&actions, json!({"action": "fork", "title": "Another way"})).await.ok();
+    let fork = &done["action"]["thread"];
+    assert_eq!((&done["action"]["threadId"], &fork["title"]), (&json!(thread), &json!("Another way")));
+    assert_ne!(fork["id"], json!(thread));
+    let context = app.get(&format!("/threads/{}/context", fork["id"].as_str().expect("an id"))).await.ok();
+    assert_eq!((&context["context"]["usedTokens"], &context["context"]["exact"]), (&json!(360), &json!(true)));
+    drop(app.send_message(&thread, "go on").await);
+    assert_eq!(app.post(&actions, json!({"action": "fork"})).await.status, 409);
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use axum::{Json, extract::State};
 use domain::{
     RunId, ThreadId,
     event::{Steering, SteeringMode},
-    run::RunOptions,
 };
 use serde::{Deserialize, Serialize};
 use store::{
@@ -214,8 +213,8 @@ async fn interrupt(
         return Err(Error::bad_request(format!("the run is {} already", run.status)));
     }
     // The new run works as the one that it takes the place of.
-    let options = RunOptions { execution_content: None, ..run.options };
-    let new = NewRun { id: None, messages: vec![content.into()], options, idempotency: None, rewind: None };
+    let options = run.options.without_message();
+    let new = NewRun { messages: vec![content.into()], options, ..NewRun::default() };
     let accepted = api.store.send(&caller.project, thread, new, IfBusy::Interrupt).await?;
     let (Accepted::Started(started) | Accepted::Held(started) | Accepted::Steered(started, _)) = accepted;
     let next = find_run(api, caller, &started.run_id).await?;

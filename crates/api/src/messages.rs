@@ -8,7 +8,10 @@ use axum::{
 };
 use domain::{RunId, ThreadId};
 use serde::{Deserialize, Serialize};
-use store::{messages::Order, queue::Accepted};
+use store::{
+    messages::Order,
+    queue::{Accepted, IfBusy},
+};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -26,6 +29,7 @@ use crate::{
     wire_event::WireEvent,
 };
 
+mod extras;
 mod request;
 mod view;
 mod work;
@@ -138,11 +142,23 @@ async fn send_message(
     Path(id): Path<ThreadId>,
     request: WorkRequest,
 ) -> Result<Response> {
-    let work: Work = request.parse()?;
+    let mut work: Work = request.parse()?;
     let (wants_stream, if_busy) = (work.wants_stream(), work.if_busy()?);
     let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
-    let run = work.into_run(Vec::new(), idempotency)?;
+    let extras = work.take_extras();
+    let mut run = work.into_run(Vec::new(), idempotency)?;
+    let brings_more =
+        !extras.is_empty() || run.options.response_schema.is_some() || !run.options.setup_scripts.is_empty();
+    if if_busy == IfBusy::Steer && brings_more {
+        let message = "steer cannot be together with attachments, secrets, setupScripts or a responseSchema: the run that \
+                       reads the message has begun";
+        return Err(Error::invalid_field("mode", message));
+    }
+    if !extras.is_empty() {
+        let thread = find_thread(&api, &caller, &id).await?;
+        extras.add_to(&api, &thread.environment_id, &mut run).await?;
+    }
     let accepted = api.store.send(&caller.project, &id, run, if_busy).await?;
     let is_held = matches!(accepted, Accepted::Held(_));
     // A run that waits for its thread does not wait for room yet.

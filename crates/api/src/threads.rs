@@ -22,6 +22,7 @@ use crate::{
     body::Body,
     capacity::{self, Room},
     deleted::Deleted,
+    environments,
     error::ErrorBody,
     list::List,
     messages::{MessageView, PutOff, Work, WorkRequest},
@@ -100,11 +101,15 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
     ))]
 async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequest) -> Result<Response> {
-    let work: Work = request.parse()?;
+    let mut work: Work = request.parse()?;
+    let extras = work.take_extras();
     let mut fields: ThreadFields = request.parse()?;
     let initial = fields.messages.take().unwrap_or_default();
     if !work.has_content() && initial.is_empty() {
         work.check_supported()?;
+        if !extras.is_empty() {
+            return Err(Error::missing_field("content"));
+        }
         let new = fields.into_new(&api, &caller, None).await?;
         let thread = match request.idempotency(TARGET)? {
             None => api.store.create_thread(&caller.project, new).await?,
@@ -118,8 +123,12 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     work.if_busy()?;
     let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
     let task = work.task().map(str::to_owned);
-    let run = work.into_run(initial, request.idempotency(TARGET)?)?;
+    let mut run = work.into_run(initial, request.idempotency(TARGET)?)?;
     let new = fields.into_new(&api, &caller, task).await?;
+    if !extras.is_empty() {
+        environments::find(&api, &caller, &new.environment_id).await?;
+        extras.add_to(&api, &new.environment_id, &mut run).await?;
+    }
     let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
     if wants_stream && room == Room::Later {
         return Ok(stream::put_off(&api, &started).await?);

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod attachment;
 pub mod environment;
 pub mod event;
 pub mod feedback;
@@ -15,6 +16,7 @@ pub mod money;
 pub mod path;
 pub mod permission;
 pub mod run;
+pub mod schema;
 pub mod thread;
 pub mod title;
 

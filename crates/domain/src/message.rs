@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::{MessageId, RunId, ThreadId};
+use crate::{MessageId, RunId, ThreadId, attachment::Attachment};
 
 /// Who a message is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Message {
     /// Number of tool calls behind an assistant message.
     pub actions_count: Option<i64>,
     pub created_at: DateTime<Utc>,
+    /// Files that came with it.
+    pub attachments: Vec<Attachment>,
     /// When the thread was rewound to before it.
     pub superseded_at: Option<DateTime<Utc>>,
 }

@@ -28,7 +28,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort, limits::Limits,
+    AgentId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort,
+    attachment::Attachment, limits::Limits,
 };
 
 /// Where a run stands.
@@ -219,10 +220,24 @@ pub struct RunOptions {
     pub internet_access: Option<bool>,
     pub environment_variables: BTreeMap<String, String>,
     pub enabled_skills: Option<Vec<String>>,
+    pub attachments: Vec<Attachment>,
+    /// Commands to be run before the model is asked.
+    pub setup_scripts: Vec<String>,
+    /// The JSON Schema that the answer must satisfy.
+    pub response_schema: Option<Value>,
     /// What the run may use; the agent's limits hold beside them.
     pub limits: Limits,
     /// Accepted and kept for features that read them later, by their name on the wire.
     pub stored: Map<String, Value>,
+}
+
+impl RunOptions {
+    /// Gives the options for a run that works as this one and is caused by something else: without what belonged to the
+    /// one message.
+    #[must_use]
+    pub fn without_message(self) -> Self {
+        Self { execution_content: None, attachments: Vec::new(), setup_scripts: Vec::new(), ..self }
+    }
 }
 
 /// A run as stored.

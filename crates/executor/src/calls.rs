@@ -3,7 +3,7 @@
 
 use claude::{
     ToolUse,
-    blocks::{self, Base64Source, NewBlock},
+    blocks::{self, NewBlock},
 };
 use domain::event::{Delta, Event, Item, ToolResult};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -127,17 +127,9 @@ fn to_entry(call: &ToolUse, outcome: &Outcome) -> String {
     let content: Vec<_> = outcome
         .content
         .iter()
-        .filter_map(|block| match block {
-            // The API refuses empty text.
-            ResultBlock::Text(text) if text.trim().is_empty() => None,
-            ResultBlock::Text(text) => Some(NewBlock::Text { text }),
-            ResultBlock::Image { media_type, data } => {
-                Some(NewBlock::Image { source: Base64Source { media_type, data } })
-            }
-            ResultBlock::Document { media_type, data } => {
-                Some(NewBlock::Document { source: Base64Source { media_type, data } })
-            }
-        })
+        // The API refuses empty text.
+        .filter(|block| !matches!(block, ResultBlock::Text(text) if text.trim().is_empty()))
+        .map(ResultBlock::to_block)
         .collect();
     if content.is_empty() {
         return conversation::answer(&call.id, "", outcome.is_error);

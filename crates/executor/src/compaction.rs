@@ -19,6 +19,7 @@ use store::{context::ContextUsage, leases::Checkpoint, transcript::Entry};
 use tokio::time::Instant;
 
 use crate::{
+    answer::Expectation,
     computer::Computer,
     conversation::{self, COMPACTION, Loaded, SYSTEM, USER},
     drive::Driver,
@@ -112,7 +113,7 @@ impl Driver<'_> {
             return Ok(done);
         }
         let mut loaded = conversation::load(entries, &self.run.id)?;
-        self.close_gaps(&mut loaded).await?;
+        self.close_gaps(&mut loaded, &mut Expectation::new(&self.run.options)?).await?;
         let system = loaded.system.clone().unwrap_or_default();
         let mut request = self.request(agent, system, computer);
         let wishes = self.run.options.execution_content.clone();

@@ -16,7 +16,7 @@ use domain::{
 use serde_json::value::RawValue;
 use store::transcript::Entry;
 
-use crate::{error::End, summary::Compaction};
+use crate::{error::End, summary::Compaction, tools::ResultBlock};
 
 pub(crate) const SYSTEM: &str = "system";
 pub(crate) const COMPACTION: &str = "compaction";
@@ -109,6 +109,8 @@ pub(crate) fn opening(
     reminder: &str,
     messages: &[Message],
     execution_content: Option<&str>,
+    attached: &[ResultBlock],
+    instruction: Option<&str>,
 ) -> Vec<(&'static str, String)> {
     let mut entries: Vec<(&'static str, String)> = Vec::new();
     let Some((last, before)) = messages.split_last() else {
@@ -131,7 +133,11 @@ pub(crate) fn opening(
         }
     }
     let content = execution_content.unwrap_or(&last.content);
-    entries.push((USER, blocks::to_json(&[NewBlock::Text { text: reminder }, NewBlock::Text { text: content }])));
+    let mut last = vec![NewBlock::Text { text: reminder }];
+    last.extend(attached.iter().map(ResultBlock::to_block));
+    last.push(NewBlock::Text { text: content });
+    last.extend(instruction.map(|text| NewBlock::Text { text }));
+    entries.push((USER, blocks::to_json(&last)));
     entries
 }
 

@@ -22,13 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Options,
+    answer::{self, Expectation, Verdict},
+    attachments,
     bounds::{self, Bounds},
     compaction::Window,
     computer::Computer,
     conversation::{self, ASSISTANT, Loaded, SYSTEM, USER},
     error::End,
     permissions::{Approved, Judged},
-    prompt,
+    prompt, setup,
     steering::Reason,
     stop::{Stop, StopSignal},
     tools,
@@ -151,7 +153,12 @@ impl Driver<'_> {
                 }
             },
             store.find_environment(&run.project_id, &run.environment_id),
-            store.open_secrets(&run.environment_id),
+            async {
+                let mut secrets = store.open_secrets(&run.environment_id).await?;
+                // Of one name the message's own wins.
+                secrets.extend(store.open_run_secrets(&run.id).await?);
+                Ok(secrets)
+            },
             store.load_transcript(&run.thread_id),
             store.list_run_messages(&run.thread_id, &run.id),
             store.find_context_usage(&run.thread_id),
@@ -176,10 +183,13 @@ impl Driver<'_> {
 
         self.read_permissions(agent.as_ref());
         let mut loaded = conversation::load(&entries, &run.id)?;
+        let scripts_done = setup::count_results(&entries, &run.id);
         drop(entries);
-        if let Some(outcome) = self.close_gaps(&mut loaded).await? {
+        let mut expectation = Expectation::new(&run.options)?;
+        if let Some(outcome) = self.close_gaps(&mut loaded, &mut expectation).await? {
             return Ok(outcome);
         }
+        let is_resumed = loaded.has_begun;
         if !loaded.has_begun {
             self.begin(&mut loaded, agent.as_ref(), &environment, &computer, &messages).await?;
         }
@@ -195,13 +205,22 @@ impl Driver<'_> {
             futures::future::pending::<std::convert::Infallible>().await
         };
         tokio::select! {
-            outcome = self.turns(request, &mut loaded, &computer) => outcome,
+            outcome = async {
+                if self.run.turns == 0 {
+                    self.set_up(&mut loaded.conversation, &computer, scripts_done, is_resumed).await?;
+                }
+                self.turns(request, &mut loaded, &computer, &mut expectation).await
+            } => outcome,
             never = clock => match never {},
         }
     }
 
     /// Deals with what an earlier attempt, or an earlier run of the thread, left unfinished.
-    pub(crate) async fn close_gaps(&mut self, loaded: &mut Loaded) -> Result<Option<Outcome>, End> {
+    pub(crate) async fn close_gaps(
+        &mut self,
+        loaded: &mut Loaded,
+        expectation: &mut Expectation,
+    ) -> Result<Option<Outcome>, End> {
         let calls = std::mem::take(&mut loaded.open_calls);
         if !calls.is_empty() {
             self.answer_gaps(calls, &mut loaded.conversation).await?;
@@ -209,7 +228,11 @@ impl Driver<'_> {
         if let Some(content) = loaded.last_reply.take() {
             let stop_reason = self.parts.store.find_stop_reason(&self.run.id).await?;
             if stop_reason.as_deref() == Some("end_turn") || stop_reason.as_deref() == Some("stop_sequence") {
-                return Ok(Some(Outcome::Completed { content }));
+                match expectation.check(content)? {
+                    Verdict::Taken(content) => return Ok(Some(Outcome::Completed { content })),
+                    Verdict::Wrong(why) => self.nudge(&mut loaded.conversation, &why).await?,
+                }
+                return Ok(None);
             }
             if stop_reason.as_deref() != Some("pause_turn") {
                 self.nudge(&mut loaded.conversation, "Go on where you stopped.").await?;
@@ -235,7 +258,11 @@ impl Driver<'_> {
         }
         let reminder = prompt::reminder(self.run, changed.then_some(parts.as_slice()));
         loaded.system.get_or_insert(parts);
-        let opening = conversation::opening(&reminder, messages, self.run.options.execution_content.as_deref());
+        let options = &self.run.options;
+        let attached = attachments::show(computer.workspace(), &options.attachments).await;
+        let instruction = options.response_schema.as_ref().map(answer::instruction);
+        let content = options.execution_content.as_deref();
+        let opening = conversation::opening(&reminder, messages, content, &attached, instruction.as_deref());
         for (role, blocks) in &opening {
             conversation::push(&mut loaded.conversation, role, blocks)?;
         }
@@ -249,6 +276,7 @@ impl Driver<'_> {
         request: claude::Request,
         loaded: &mut Loaded,
         computer: &Computer,
+        expectation: &mut Expectation,
     ) -> Result<Outcome, End> {
         let mut request = request;
         let mut nudges = 0;
@@ -310,7 +338,10 @@ impl Driver<'_> {
                     if self.take_notes(&mut loaded.conversation, Reason::ToFollow).await? {
                         continue;
                     }
-                    return Ok(Outcome::Completed { content: response.text });
+                    match expectation.check(response.text)? {
+                        Verdict::Taken(content) => return Ok(Outcome::Completed { content }),
+                        Verdict::Wrong(why) => self.nudge(&mut loaded.conversation, &why).await?,
+                    }
                 }
                 StopReason::MaxTokens if nudges < MAX_NUDGES => {
                     nudges += 1;

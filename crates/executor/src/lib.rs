@@ -6,7 +6,9 @@
 //! answered beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
+mod answer;
 mod ask;
+mod attachments;
 mod bounds;
 mod calls;
 mod compaction;
@@ -19,6 +21,7 @@ mod permissions;
 mod progress;
 mod prompt;
 mod reply;
+mod setup;
 mod side_questions;
 mod steering;
 mod stop;

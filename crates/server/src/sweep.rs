@@ -1,4 +1,4 @@
-//! Forgets what has had its time: idempotency keys after a day.
+//! Forgets what has had its time: idempotency keys after a day, the secrets of runs that are over.
 
 use std::time::Duration;
 
@@ -28,5 +28,6 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
 
 async fn once(store: &Store) -> store::Result<()> {
     while store.sweep_requests(BATCH).await? > 0 {}
+    while store.sweep_run_secrets(BATCH).await? > 0 {}
     Ok(())
 }

@@ -165,7 +165,7 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| Error::State("the thread has no run to go on from".into()))?;
-        let options = RunOptions { kind: RunKind::Resume, execution_content: None, ..last.json("options")? };
+        let options = RunOptions { kind: RunKind::Resume, ..last.json::<RunOptions>("options")?.without_message() };
         let run_id = RunId::generate();
         let row = sqlx::query(
             "-- continue_thread

@@ -533,6 +533,8 @@ pub(crate) async fn finish(
          ), new_event as (
              insert into events (thread_id, sequence, run_id, event)
              select thread.id, thread.last_sequence, $1, $8 from thread
+         ), gone_secrets as (
+             delete from run_secrets s using run where s.run_id = run.id
          ), agent as (
              -- Not more than once a minute: many runs of one agent must not queue for its row.
              update agents a

@@ -30,6 +30,7 @@ pub mod rewind;
 pub mod runs;
 pub mod seal;
 pub mod search;
+pub mod secrets;
 pub mod side_questions;
 pub mod steering;
 pub mod tail;

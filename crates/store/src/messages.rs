@@ -45,20 +45,28 @@ impl Store {
         let rows = sqlx::query(match order {
             Order::OldestFirst => {
                 "-- list_messages
-                 select id, thread_id, position, role, content, run_id, metadata, input_tokens, output_tokens,
-                     duration_ms, actions_count, created_at, superseded_at
-                 from messages
-                 where thread_id = $1 and ($4 or superseded_at is null)
-                 order by position
+                 select m.id, m.thread_id, m.position, m.role, m.content, m.run_id, m.metadata, m.input_tokens,
+                     m.output_tokens, m.duration_ms, m.actions_count, m.created_at, m.superseded_at,
+                     r.options -> 'attachments' as attachments
+                 from messages m left join runs r on r.id = m.run_id and exists (
+                     -- The message that caused the run, or its copy in another thread.
+                     select 1 from messages o where o.id = r.message_id and o.position = m.position
+                 )
+                 where m.thread_id = $1 and ($4 or m.superseded_at is null)
+                 order by m.position
                  limit $2 offset $3"
             }
             Order::NewestFirst => {
                 "-- list_messages: newest first
-                 select id, thread_id, position, role, content, run_id, metadata, input_tokens, output_tokens,
-                     duration_ms, actions_count, created_at, superseded_at
-                 from messages
-                 where thread_id = $1 and ($4 or superseded_at is null)
-                 order by position desc
+                 select m.id, m.thread_id, m.position, m.role, m.content, m.run_id, m.metadata, m.input_tokens,
+                     m.output_tokens, m.duration_ms, m.actions_count, m.created_at, m.superseded_at,
+                     r.options -> 'attachments' as attachments
+                 from messages m left join runs r on r.id = m.run_id and exists (
+                     -- The message that caused the run, or its copy in another thread.
+                     select 1 from messages o where o.id = r.message_id and o.position = m.position
+                 )
+                 where m.thread_id = $1 and ($4 or m.superseded_at is null)
+                 order by m.position desc
                  limit $2 offset $3"
             }
         })
@@ -85,7 +93,8 @@ impl Store {
         let rows = sqlx::query(
             "-- list_run_messages
              select id, thread_id, position, role, content, run_id, metadata, input_tokens, output_tokens,
-                 duration_ms, actions_count, created_at, superseded_at
+                 duration_ms, actions_count, created_at, superseded_at,
+                 null::jsonb as attachments
              from messages
              where thread_id = $1 and run_id = $2 and position <= (
                  select position from messages m join runs r on r.message_id = m.id where r.id = $2
@@ -119,6 +128,7 @@ fn read(row: &PgRow) -> Result<Message> {
         duration_ms: row.try_get("duration_ms")?,
         actions_count: row.try_get("actions_count")?,
         created_at: row.try_get("created_at")?,
+        attachments: row.json_optional("attachments")?.unwrap_or_default(),
         superseded_at: row.try_get("superseded_at")?,
     })
 }

@@ -22,7 +22,7 @@ use crate::{
     messages::{NewMessage, preview},
     row::{ReadColumn, to_json},
     runs::{self, INTERRUPTED, NewRun, Remembered, Started},
-    steering,
+    secrets, steering,
 };
 
 /// What becomes of a message when its thread is busy.
@@ -278,9 +278,10 @@ pub(crate) async fn hold(
     .bind(to_json(&new.options))
     .bind(to_json(&messages))
     .bind(to_text(&Event::RunQueued))
-    .fetch_one(tx)
+    .fetch_one(&mut *tx)
     .await
     .map_err(|err| runs::id_taken(err, &run_id))?;
+    secrets::insert(tx, &run_id, &new.secrets).await?;
     Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("after_sequence")? })
 }
 

@@ -159,7 +159,8 @@ pub(crate) async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cu
              select position from transcript, place
              where thread_id = $1
                and run_id = $3
-               and (role in ('user', 'assistant') or (role = 'system' and n = 0))
+               -- Before its beginning a run may have answered the calls that the run before it left open.
+               and (n = 0 or role = 'assistant' or (role = 'user' and left(blocks, 30) not like '%tool_result%'))
              order by position
              limit 1 offset (select n from place)
          ), later as (

@@ -21,6 +21,7 @@ use crate::{
     permissions, responses,
     rewind::{self, Rewind},
     row::{ReadColumn, to_json},
+    secrets::{self, SealedSecrets},
     threads::{self, NewThread},
 };
 
@@ -35,6 +36,8 @@ pub struct NewRun {
     pub idempotency: Option<Idempotency>,
     /// Takes the thread back to before one of its messages first.
     pub rewind: Option<Rewind>,
+    /// Sealed for its id, which is then given.
+    pub secrets: SealedSecrets,
 }
 
 /// What makes a retried request the same request.
@@ -60,7 +63,7 @@ impl Store {
     /// `NotFound` for a thread that is not the project's; `Busy` if a run is under way; `State` if the environment was
     /// deleted; `KeyReused` if the idempotency key came with another request; `Conflict` if the chosen id is taken.
     pub async fn start_run(&self, project: &ProjectId, thread: &ThreadId, new: NewRun) -> Result<Started> {
-        if new.idempotency.is_none() && new.rewind.is_none() {
+        if new.idempotency.is_none() && new.rewind.is_none() && new.secrets.is_empty() {
             // One statement, one commit.
             let mut connection = self.pool.acquire().await?;
             let started = start(&mut connection, project, thread, &new, false).await?;
@@ -336,7 +339,10 @@ pub(crate) async fn start(
     .await
     .map_err(|err| id_taken(err, &run_id))?;
     match row {
-        Some(row) => Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("sequence")? }),
+        Some(row) => {
+            secrets::insert(connection, &run_id, &new.secrets).await?;
+            Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("sequence")? })
+        }
         None => Err(why_not_started(connection, project, thread).await?),
     }
 }

@@ -166,9 +166,9 @@ pub(crate) async fn settle(tx: &mut PgConnection, thread: &ThreadId, run: &RunId
         .bind(run.as_str())
         .fetch_one(&mut *tx)
         .await?;
-    let options = RunOptions { execution_content: None, ..row.json("options")? };
+    let options = row.json::<RunOptions>("options")?.without_message();
     let messages = followed.into_iter().map(|note| note.content.into()).collect();
-    let new = NewRun { id: None, messages, options, idempotency: None, rewind: None };
+    let new = NewRun { messages, options, ..NewRun::default() };
     // They were meant for the run that has just ended, so they come before what was to run after it.
     let held = queue::hold(tx, &row.parse("project_id")?, thread, &new, Place::Front).await?;
     Ok(Some(held.after_sequence + 1))

@@ -38,6 +38,10 @@ pub(crate) struct MessageView {
     /// When the thread was rewound to before it; only where such messages are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     superseded_at: Option<Timestamp>,
+    /// Files that came with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    attachments: Vec<Map<String, Value>>,
 }
 
 impl From<Message> for MessageView {
@@ -59,6 +63,7 @@ impl From<Message> for MessageView {
             log_metadata: None,
             metadata: message.metadata,
             superseded_at: message.superseded_at.map(Into::into),
+            attachments: message.attachments.into_iter().map(|attachment| attachment.reference).collect(),
         }
     }
 }

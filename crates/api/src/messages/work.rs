@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use domain::{MessageId, RunId, agent::ReasoningEffort, message::Role, permission::PermissionSet, run::RunOptions};
+use domain::{
+    MessageId, RunId, agent::ReasoningEffort, message::Role, permission::PermissionSet, run::RunOptions, schema::Schema,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{
@@ -17,6 +19,7 @@ use store::{
 };
 use utoipa::ToSchema;
 
+use super::extras::{AttachmentInput, Extras, SecretInput};
 use crate::{
     Error, Result,
     caps::CapFields,
@@ -25,6 +28,8 @@ use crate::{
 
 /// The longest message, in bytes. No model's context window holds more.
 const MAX_CONTENT_BYTES: usize = 4 * 1024 * 1024;
+
+const MAX_SETUP_SCRIPTS: usize = 20;
 
 /// A message and how it is to be worked on.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -63,6 +68,18 @@ pub(crate) struct Work {
     /// Runs are always kept durably and done when there is room. With this, a stream does not wait for that: it ends at
     /// once and says `queued: true` where there is no room now.
     queue_when_capacity_unavailable: Option<bool>,
+    /// Files that come with the message: the model sees images and PDF files, and is told of others.
+    attachments: Option<Vec<AttachmentInput>>,
+    /// Secret environment variables of the run's commands.
+    secrets: Option<Vec<SecretInput>>,
+    /// Shell commands that are run in the computer before the model is asked, in order. The model is told what came out.
+    setup_scripts: Option<Vec<String>>,
+    /// A JSON Schema. The run's answer is JSON that satisfies it, or the run fails with the code `response_schema`.
+    #[schema(value_type = Option<Object>)]
+    response_schema: Option<Value>,
+    /// Accepted and kept with the run.
+    #[schema(value_type = Option<Vec<Object>>)]
+    mcp_servers: Option<Vec<Value>>,
     /// Takes the thread back first: so many of its messages stay, and the message goes on from there. What came after
     /// them is kept, marked and hidden.
     truncate_at_message_index: Option<i64>,
@@ -114,16 +131,11 @@ pub(crate) struct MessageInput {
 }
 
 /// Fields that ask for what this server cannot do yet, and what that is called.
-const UNSUPPORTED: [(&str, &str); 10] = [
+const UNSUPPORTED: [(&str, &str); 5] = [
     ("schedule", "Starting a run by a schedule"),
-    ("secrets", "Sending secrets with a message"),
-    ("attachments", "Attaching files to a message"),
-    ("setupScripts", "Setup scripts of a single run"),
-    ("mcpServers", "MCP servers of a single run"),
     ("githubRepo", "Working on a GitHub repository"),
     ("knowledgeContext", "Retrieval from knowledge libraries"),
     ("researchModeEnabled", "Deep research"),
-    ("responseSchema", "Answers that follow a JSON schema"),
     ("permissionMode", "Choosing a permission mode"),
 ];
 
@@ -157,6 +169,14 @@ impl Work {
     /// Gives the task in the words of older clients, which is kept on a thread.
     pub(crate) fn task(&self) -> Option<&str> {
         self.task.as_deref()
+    }
+
+    /// Takes out what needs more than a row.
+    pub(crate) fn take_extras(&mut self) -> Extras {
+        Extras {
+            attachments: self.attachments.take().unwrap_or_default(),
+            secrets: self.secrets.take().unwrap_or_default(),
+        }
     }
 
     /// Refuses what is not supported yet.
@@ -209,6 +229,17 @@ impl Work {
             None
         });
         let limits = self.caps.check(&mut fields);
+        let setup_scripts = self.setup_scripts.unwrap_or_default();
+        if setup_scripts.len() > MAX_SETUP_SCRIPTS {
+            fields.refuse("setupScripts", format!("must be at most {MAX_SETUP_SCRIPTS}"));
+        }
+        for (n, _) in setup_scripts.iter().enumerate().filter(|(_, script)| script.trim().is_empty()) {
+            fields.refuse(format!("setupScripts[{n}]"), "must not be empty");
+        }
+        let response_schema = self.response_schema.filter(|schema| !schema.is_null());
+        if let Some(Err(err)) = response_schema.as_ref().map(Schema::parse) {
+            fields.refuse("responseSchema", err.to_string());
+        }
         if self.truncate_at_message_index.is_some_and(|index| index < 0) {
             fields.refuse("truncateAtMessageIndex", "must be 0 or more");
         }
@@ -229,6 +260,9 @@ impl Work {
         if let Some(quoted) = self.quoted_selection.filter(|quoted| !quoted.text.trim().is_empty()) {
             execution_content = Some(quote(&quoted.text, execution_content.as_deref().unwrap_or(&last.content)));
             stored.insert("quotedSelection".into(), json!({"text": quoted.text, "sourceType": quoted.source_type}));
+        }
+        if let Some(servers) = self.mcp_servers.filter(|servers| !servers.is_empty()) {
+            stored.insert("mcpServers".into(), servers.into());
         }
         if let Some(permission_set) = self.permission_set.filter(|set| !set.is_null()) {
             stored.insert("permissionSet".into(), permission_set);
@@ -253,12 +287,15 @@ impl Work {
                 internet_access: self.internet_access,
                 environment_variables: variables,
                 enabled_skills: self.enabled_skills,
+                setup_scripts,
+                response_schema,
                 stored,
                 limits,
                 ..RunOptions::default()
             },
             idempotency,
             rewind,
+            ..NewRun::default()
         })
     }
 }
@@ -278,7 +315,6 @@ fn asks_for_something(name: &str, value: &Value) -> bool {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) | Value::Number(_) => true,
         Value::String(text) => !text.is_empty(),
-        Value::Array(entries) if name == "mcpServers" => entries.iter().any(is_enabled),
         Value::Array(entries) => !entries.is_empty(),
         Value::Object(entries) if name == "knowledgeContext" => !entries.is_empty() && is_enabled(value),
         Value::Object(entries) => !entries.is_empty(),
@@ -311,8 +347,7 @@ mod tests {
             assert!(work(off.clone()).check_supported().is_ok(), "{off}");
         }
         for on in [
-            json!({"secrets": [{"key": "A", "value": "B"}]}),
-            json!({"mcpServers": [{"name": "x", "enabled": false}, {"name": "y"}]}),
+            json!({"githubRepo": {"repoFullName": "a/b"}}),
             json!({"knowledgeContext": {"libraryIds": ["x"]}}),
             json!({"researchModeEnabled": true}),
         ] {

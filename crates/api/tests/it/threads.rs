@@ -23,6 +23,7 @@ mod changing;
 mod connections;
 mod context;
 mod copying;
+mod extras;
 mod feedback;
 mod idempotency;
 mod listing;

@@ -38,6 +38,18 @@ impl Kind {
         }
     }
 
+    fn limit(self) -> u64 {
+        if self == Self::Pdf { MAX_PDF_BYTES } else { MAX_IMAGE_BYTES }
+    }
+
+    fn block(self, bytes: &[u8]) -> ResultBlock {
+        let (media_type, data) = (self.media_type(), STANDARD.encode(bytes));
+        match self {
+            Self::Pdf => ResultBlock::Document { media_type, data },
+            Self::Png | Self::Jpeg | Self::Gif | Self::WebP => ResultBlock::Image { media_type, data },
+        }
+    }
+
     fn media_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
@@ -70,9 +82,26 @@ impl Kind {
     }
 }
 
+/// As much of a file as tells its kind.
+pub(crate) const START_BYTES: u64 = 16;
+
+/// Gives how large a file may be to be shown, by its first bytes; `None` if its kind cannot be.
+pub(crate) fn limit(start: &[u8]) -> Option<u64> {
+    Kind::of(start).map(Kind::limit)
+}
+
+/// Says what a whole file is and makes its block; `None` if its kind cannot be shown.
+///
+/// # Errors
+/// Why the API would refuse it.
+pub(crate) fn block(bytes: &[u8]) -> Option<Result<(String, ResultBlock), String>> {
+    let kind = Kind::of(bytes)?;
+    Some(check(kind, bytes).map(|said| (said, kind.block(bytes))))
+}
+
 /// Reads the rest of a file of a known kind and makes its block.
 pub(super) async fn read(cx: &Context, kind: Kind, path: &str, first: FileContent) -> Result<Outcome, ToolError> {
-    let limit = if kind == Kind::Pdf { MAX_PDF_BYTES } else { MAX_IMAGE_BYTES };
+    let limit = kind.limit();
     if first.size > limit {
         return Err(for_model(format!(
             "{path} is a {} of {}; at most {} can be shown. Make it smaller with Bash first.",
@@ -87,11 +116,7 @@ pub(super) async fn read(cx: &Context, kind: Kind, path: &str, first: FileConten
     };
     let said = check(kind, &bytes).map_err(|why| for_model(format!("{path} cannot be shown: {why}.")))?;
     cx.take_media(bytes.len() as u64)?;
-    let (media_type, data) = (kind.media_type(), STANDARD.encode(&bytes));
-    let block = match kind {
-        Kind::Pdf => ResultBlock::Document { media_type, data },
-        _ => ResultBlock::Image { media_type, data },
-    };
+    let block = kind.block(&bytes);
     let about = ResultBlock::Text(format!("{path}: {said}, {}", text::size(bytes.len() as u64)));
     let detail = Detail::FileRead { path: path.to_owned(), lines: None };
     Ok(Outcome { content: vec![about, block], is_error: false, detail: Some(detail) })

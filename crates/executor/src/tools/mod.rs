@@ -14,7 +14,7 @@ mod edit;
 mod glob;
 mod grep;
 mod input;
-mod media;
+pub(crate) mod media;
 mod notebook;
 mod output;
 mod path;
@@ -27,6 +27,7 @@ mod todo;
 pub mod web;
 mod write;
 
+use claude::blocks::{Base64Source, NewBlock};
 pub use context::Context;
 use domain::event::Detail;
 use serde_json::value::RawValue;
@@ -76,6 +77,17 @@ pub enum ResultBlock {
         media_type: &'static str,
         data: String,
     },
+}
+
+impl ResultBlock {
+    /// Gives the block as the model is sent it.
+    pub(crate) fn to_block(&self) -> NewBlock<'_> {
+        match self {
+            Self::Text(text) => NewBlock::Text { text },
+            Self::Image { media_type, data } => NewBlock::Image { source: Base64Source { media_type, data } },
+            Self::Document { media_type, data } => NewBlock::Document { source: Base64Source { media_type, data } },
+        }
+    }
 }
 
 /// Why a call has no outcome.

@@ -122,13 +122,7 @@ async fn a_call_waits_without_a_worker_and_is_made_when_it_is_allowed() {
         .await
         .expect("counts");
     assert_eq!(leases, 0, "nobody holds a run that waits");
-    let new = store::runs::NewRun {
-        id: None,
-        messages: vec!["me too".into()],
-        options: RunOptions::default(),
-        idempotency: None,
-        rewind: None,
-    };
+    let new = store::runs::NewRun { messages: vec!["me too".into()], ..store::runs::NewRun::default() };
     let second = world.store().start_run(&world.database.project, &world.thread, new).await;
     assert!(matches!(second, Err(store::Error::Busy)), "{second:?}");
 

@@ -14,8 +14,7 @@ use crate::world::{World, bash};
 
 async fn send(world: &World, content: &str, if_busy: IfBusy) -> Accepted {
     let messages = vec![content.into()];
-    let new =
-        NewRun { id: None, messages, options: domain::run::RunOptions::default(), idempotency: None, rewind: None };
+    let new = NewRun { messages, ..NewRun::default() };
     world.store().send(&world.database.project, &world.thread, new, if_busy).await.expect("is taken")
 }
 

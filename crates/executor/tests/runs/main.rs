@@ -4,6 +4,7 @@ mod approvals;
 mod busy;
 mod compaction;
 mod crashes;
+mod extras;
 mod faults;
 mod limits;
 mod memory;

@@ -80,14 +80,9 @@ async fn what_is_not_supported_yet_is_said_and_not_ignored() {
     let app = App::start().await;
     let thread = app.thread().await;
     for field in [
-        json!({"secrets": [{"key": "TOKEN", "value": "hush"}]}),
-        json!({"attachments": [{"id": "att_1"}]}),
-        json!({"setupScripts": ["make"]}),
-        json!({"responseSchema": {"type": "object"}}),
         json!({"githubRepo": {"repoFullName": "a/b", "branch": "main"}}),
         json!({"knowledgeContext": {"enabled": true}}),
         json!({"researchModeEnabled": true}),
-        json!({"mcpServers": [{"type": "http", "name": "x", "url": "https://example.org"}]}),
     ] {
         let mut body = json!({"content": "x"});
         body.as_object_mut().expect("an object").extend(field.as_object().expect("an object").clone());

@@ -17,11 +17,6 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Api, Error, Result, json};
 
-/// How much of a body that is too large is still read, and for how long: a client that is cut off while it sends does not
-/// see the answer that says why.
-const DRAIN_BYTES: usize = 64 * 1024 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(5);
-
 /// A request's JSON body as a `T`.
 pub(crate) struct Body<T>(pub T);
 
@@ -62,14 +57,6 @@ pub(crate) async fn read(
             }
         };
         if whole.len() + chunk.len() > max_bytes {
-            let end = Instant::now() + DRAIN_TIME;
-            let mut drained = 0;
-            while let Ok(Some(Ok(chunk))) = timeout_at(end, chunks.next()).await {
-                drained += chunk.len();
-                if drained > DRAIN_BYTES {
-                    break;
-                }
-            }
             let message = format!("The body is larger than {max_bytes} bytes");
             return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }

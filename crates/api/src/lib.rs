@@ -18,6 +18,7 @@ mod copies;
 mod cors;
 mod deleted;
 mod diffs;
+mod drain;
 mod environments;
 mod error;
 mod events;

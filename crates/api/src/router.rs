@@ -9,16 +9,16 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, OriginalUri},
     http::{Method, StatusCode},
-    middleware::{from_fn, from_fn_with_state},
+    middleware::{from_fn, from_fn_with_state, map_request},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, activity, agents, auth, context, control, copies, cors, diffs, environments, events, feedback, files,
-    idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs, search, system,
-    threads, timeline, titles, trace,
+    Api, Error, activity, agents, auth, context, control, copies, cors, diffs, drain, environments, events, feedback,
+    files, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs, search,
+    system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -70,6 +70,7 @@ pub fn router(api: Api) -> Router {
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(cors::layer())
         .layer(from_fn(trace::observe))
+        .layer(map_request(async |request| drain::drain_body(request)))
         .with_state(api)
 }
 

@@ -114,7 +114,7 @@ impl Default for Settings {
             upload_idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
             header_timeout: Duration::from_secs(10),
-            default_model: "claude-sonnet-4-5".to_owned(),
+            default_model: "claude-sonnet-5-5".to_owned(),
             concurrent_runs: 256,
             concurrent_per_project: 0,
             max_queued: 10_000,

@@ -2,7 +2,7 @@
 //!
 //! A wrong key is counted against its address and never against the right keys that come from there: behind a proxy all
 //! clients share an address, and one misconfigured client must not lock out the others. Guessing gains nothing by that,
-//! since a key has 256 random bits; what the limit saves is the database.
+//! since a key has 256 random bits; what does not even look like one is refused without asking the database.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

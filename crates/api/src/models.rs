@@ -17,7 +17,7 @@ pub struct Models {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Model {
-    #[schema(example = "claude-sonnet-4-5")]
+    #[schema(example = "claude-sonnet-5-5")]
     pub id: String,
     #[schema(example = "Claude Sonnet 4.5")]
     pub label: Option<String>,

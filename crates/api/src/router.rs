@@ -8,8 +8,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, OriginalUri},
-    http::{Method, StatusCode},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{from_fn, from_fn_with_state, map_request},
+    response::{IntoResponse, Redirect, Response},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
@@ -79,9 +80,14 @@ pub fn openapi() -> OpenApi {
     document(open_routes().into_openapi(), keyed_routes().into_openapi())
 }
 
-async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri) -> Error {
+async fn no_such_route(method: Method, OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if uri.path() == "/" && method == Method::GET && accept.contains("text/html") {
+        // Somebody who opens the server's address in a browser.
+        return Redirect::to("/docs").into_response();
+    }
     let message = format!("Nothing is served at {method} {}", uri.path());
-    Error::new(StatusCode::NOT_FOUND, message)
+    Error::new(StatusCode::NOT_FOUND, message).into_response()
 }
 
 async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Error {

@@ -54,6 +54,7 @@ impl Executor {
     async fn work(&self, soft: &CancellationToken, hard: &CancellationToken) {
         let permits = Arc::new(Semaphore::new(self.parts.options.concurrent_runs));
         let tracker = TaskTracker::new();
+        let mut is_database_away = false;
         while !soft.is_cancelled() {
             let Some(permit) = soft.run_until_cancelled(permits.clone().acquire_owned()).await else { break };
             let permit = permit.expect("the semaphore is never closed");
@@ -65,8 +66,14 @@ impl Executor {
                 .claim_runs_within(free as i64, options.lease, options.concurrent_per_project)
                 .await
             {
-                Ok(claimed) => claimed,
+                Ok(claimed) => {
+                    if std::mem::take(&mut is_database_away) {
+                        tracing::info!("runs can be claimed again");
+                    }
+                    claimed
+                }
                 Err(err) => {
+                    is_database_away = true;
                     tracing::warn!(error = &err as &dyn std::error::Error, "cannot claim runs, trying again");
                     soft.run_until_cancelled(tokio::time::sleep(self.parts.options.poll)).await;
                     continue;
@@ -140,7 +147,7 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
         }
     };
     match end {
-        Ok(()) => {}
+        Ok(()) => tracing::info!("the run is over"),
         Err(End::Stop(Stop::Waiting)) => tracing::debug!("the run waits for a decision"),
         Err(End::Stop(Stop::LeaseLost)) => tracing::warn!("another worker has taken the run over"),
         Err(End::Stop(Stop::Paused)) => match parts.store.park_paused(claimed.lease).await {

@@ -54,7 +54,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) async fn run(loaded: Loaded, command: Command) -> anyhow::Result<ExitCode> {
     if matches!(command, Command::List | Command::Revoke { .. })
         && loaded.config.database.url.is_none()
-        && DataDir::find(&loaded.config.server.data_dir).is_none()
+        && DataDir::find(&loaded.config.server.data_dir).is_none_or(|found| !store::postgres::exists(found.path()))
     {
         let data_dir = absolute(&loaded.config.server.data_dir);
         anyhow::bail!("there is no data at {}: no server has run there yet (see --data-dir)", data_dir.display());

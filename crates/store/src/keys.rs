@@ -12,6 +12,9 @@ use subtle::ConstantTimeEq;
 
 use crate::{Error, Result, Store, row::ReadColumn};
 
+/// What every key begins with: what does not is refused without a query.
+const PREFIX: &str = "tb_";
+
 /// A stored key, without the key itself.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
@@ -47,7 +50,7 @@ impl Store {
     ) -> Result<(ApiKey, SecretString)> {
         let random: [u8; 32] = rand::random();
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key = SecretString::from(format!("tb_{text}"));
+        let key = SecretString::from(format!("{PREFIX}{text}"));
         let prefix: String = key.expose_secret().chars().take(11).collect();
         let row = sqlx::query(
             "-- create_key
@@ -68,6 +71,9 @@ impl Store {
 
     /// Finds whose key this is; `None` for one that is unknown, expired or revoked.
     pub async fn find_caller(&self, key: &SecretString) -> Result<Option<Caller>> {
+        if !key.expose_secret().starts_with(PREFIX) {
+            return Ok(None);
+        }
         let hash = hash(key);
         let row = sqlx::query(
             "-- find_caller

@@ -33,6 +33,11 @@ pub const DATABASE: &str = "atelier";
 /// The first start may have to replay a log of [`child::SETTINGS`]'s size on a slow disk.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 
+/// Tells whether there is a database under a data directory.
+pub fn exists(data_dir: &Path) -> bool {
+    data_dir.join("postgres/data/PG_VERSION").exists()
+}
+
 /// A running Postgres under a data directory. It stops when this is dropped; [`Private::stop`] waits for it.
 #[derive(Debug)]
 pub struct Private {

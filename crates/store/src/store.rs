@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    PgPool,
+    Connection, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 
 use crate::{Error, Result, hub::Hub, seal::Sealer};
 
@@ -39,6 +40,14 @@ impl Store {
     /// # Errors
     /// `Unavailable` if nothing answers; `Setup` if the schema is newer than this binary or a migration fails.
     pub async fn open(options: Options) -> Result<Self> {
+        // The pool tries until its time is over and then says just that. What is wrong with the address, the name or the
+        // password is known to one connection alone.
+        timeout(options.acquire_timeout, PgConnection::connect_with(&options.connect))
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)?
+            .map_err(refused)?
+            .close()
+            .await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .min_connections(2.min(options.max_connections))
@@ -76,6 +85,15 @@ impl Store {
     /// Closes every connection; calls after this fail.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Tells a server that is not there from one that says no.
+fn refused(err: sqlx::Error) -> Error {
+    match &err {
+        sqlx::Error::Database(said) => Error::Setup(said.message().to_owned()),
+        sqlx::Error::Io(cause) => Error::Setup(cause.to_string()),
+        _ => err.into(),
     }
 }
 

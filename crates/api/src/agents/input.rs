@@ -20,7 +20,7 @@ use crate::{
 /// A new agent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(example = json!({"name": "Reviewer", "model": "claude-sonnet-4-5", "instructions": "You review Rust code."}))]
+#[schema(example = json!({"name": "Reviewer", "model": "claude-sonnet-5-5", "instructions": "You review Rust code."}))]
 pub(super) struct CreateAgent {
     /// An id of your choice, unique in the project: 1 to 128 characters out of A-Z, a-z, 0-9, `_` and `-`.
     id: Option<String>,

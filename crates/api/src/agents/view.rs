@@ -22,7 +22,7 @@ pub(crate) struct AgentView {
     #[schema(example = "Reviewer")]
     name: String,
     description: Option<String>,
-    #[schema(example = "claude-sonnet-4-5")]
+    #[schema(example = "claude-sonnet-5-5")]
     model: String,
     #[schema(example = "You review Rust code.")]
     instructions: Option<String>,

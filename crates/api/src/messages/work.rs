@@ -106,7 +106,7 @@ pub(crate) struct Work {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AgentConfig {
-    #[schema(example = "claude-sonnet-4-5")]
+    #[schema(example = "claude-sonnet-5-5")]
     model: Option<String>,
     instructions: Option<String>,
     #[schema(value_type = Option<String>)]

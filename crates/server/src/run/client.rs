@@ -240,7 +240,15 @@ impl Following {
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Error::Unreachable { url: self.client.base.to_string(), why: why.to_owned() }
+        let kept = match &self.thread {
+            Some(thread) if self.is_accepted => {
+                format!(
+                    "; the task is not lost: it goes on with the server, and `atelier run --thread {thread}` goes on after it"
+                )
+            }
+            _ => String::new(),
+        };
+        Error::Unreachable { url: self.client.base.to_string(), why: format!("{why}{kept}") }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Making a cluster takes a second, copying one a few hundredths, and test runners start a process per test. So one
 //! cluster is made per machine and version and kept in the temporary directory; each test starts a copy of it.
 
+mod report;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -10,9 +12,11 @@ use std::{
 };
 
 use domain::ProjectId;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool, postgres::PgPoolOptions};
 use store::{Store, postgres::Private, seal::Sealer};
 use tempfile::TempDir;
+
+pub use report::{Report, Tries, times};
 
 /// An empty, migrated database and its store. Everything is gone when it is dropped.
 pub struct Database {
@@ -43,6 +47,11 @@ impl Database {
     /// Gives a pool for what no store does: looking at rows, moving the clock.
     pub async fn pool(&self) -> PgPool {
         PgPoolOptions::new().max_connections(4).connect_with(self.private.connect_options()).await.expect("connects")
+    }
+
+    /// Gives how a program reaches it, for its settings. The socket is only the owner's.
+    pub fn url(&self) -> String {
+        self.private.connect_options().to_url_lossy().into()
     }
 
     /// Gives the data directory that the cluster lives in.

@@ -7,9 +7,11 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use sandbox::{Error, FileContent, Sandbox, Sandboxes, Spec, Written};
+use tokio::time::Instant;
 
 use super::{ToolError, for_model, web};
 
@@ -18,6 +20,9 @@ pub(super) const WORKSPACE: &str = "/workspace";
 
 /// Images and documents one run may read, in bytes. Each stays in every later request, and a request has 32 MB.
 const MAX_MEDIA_BYTES: u64 = 20 * 1024 * 1024;
+
+/// How long an engine may not answer before a run fails for it: a restart, with an update, takes less.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a model is told when the container ended under a call that may have had an effect.
 const RESTARTED: &str = "The computer was restarted while this call ran. Processes that ran there are gone; files are \
@@ -69,9 +74,18 @@ impl Context {
         }
     }
 
-    /// Gives the run's computer, started if it does not run.
+    /// Gives the run's computer, started if it does not run. An engine that is being restarted is waited for.
     pub async fn sandbox(&self) -> Result<Sandbox, Error> {
-        self.sandboxes.open(&self.spec).await
+        let began_at = Instant::now();
+        loop {
+            match self.sandboxes.open(&self.spec).await {
+                Err(err @ Error::NoEngine(_)) if began_at.elapsed() < ENGINE_PATIENCE => {
+                    tracing::warn!(error = &err as &dyn std::error::Error, "no container engine answers, trying again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// Does `work` on the computer, and once more on a fresh one if the first ended meanwhile: for what may be repeated.

@@ -1,13 +1,16 @@
 //! Runs on real parts: Postgres, containers, and a model that follows a script and refuses what the real one would.
 
 mod approvals;
+mod boundaries;
 mod busy;
 mod compaction;
 mod crashes;
+mod cut;
 mod extras;
 mod faults;
 mod limits;
 mod memory;
+mod model_faults;
 mod side_questions;
 mod stopping;
 mod world;

@@ -1,11 +1,17 @@
 //! The whole system: what survives, what stops, what stays secret, what is left.
 
+mod approvals;
 mod containers;
 mod crash;
 mod input;
+mod kills;
 mod lifecycle;
 mod model;
 mod network;
+mod outages;
 mod readers;
+mod reconnects;
 mod secrets;
 mod stop;
+mod stubborn;
+mod takeover;

@@ -1,6 +1,6 @@
 //! What the container engine knows about an installation, asked through its command line as an operator would.
 
-use std::process::Command;
+use std::{ffi::OsStr, fmt::Debug, process::Command};
 
 /// A container, by its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,37 +24,52 @@ impl Container {
     }
 }
 
-/// Lists the containers of an installation, running or not.
-pub(crate) fn containers(installation: &str) -> Vec<Container> {
-    listed(&["ps", "-a", "-q", "--no-trunc"], installation).into_iter().map(Container).collect()
+/// An engine, and the installation on it that a test is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Installation<'a> {
+    pub(crate) name: &'a str,
+    /// Where the engine listens; `None` is the machine's own.
+    pub(crate) socket: Option<&'a str>,
 }
 
-/// Lists the networks of an installation.
-pub(crate) fn networks(installation: &str) -> Vec<String> {
-    listed(&["network", "ls", "-q"], installation)
-}
-
-/// Removes everything of an installation, for a test that failed.
-pub(crate) fn remove_all(installation: &str) {
-    for Container(id) in containers(installation) {
-        try_docker(&["rm", "-f", &id]);
+impl Installation<'_> {
+    /// Lists its containers, running or not.
+    pub(crate) fn containers(&self) -> Vec<Container> {
+        self.listed(&["ps", "-a", "-q", "--no-trunc"]).into_iter().map(Container).collect()
     }
-    for network in networks(installation) {
-        try_docker(&["network", "rm", &network]);
+
+    /// Lists its networks.
+    pub(crate) fn networks(&self) -> Vec<String> {
+        self.listed(&["network", "ls", "-q"])
+    }
+
+    /// Removes everything of it, for a test that failed.
+    pub(crate) fn remove_all(&self) {
+        for Container(id) in self.containers() {
+            try_docker(&self.on_engine(&["rm", "-f", &id]));
+        }
+        for network in self.networks() {
+            try_docker(&self.on_engine(&["network", "rm", &network]));
+        }
+    }
+
+    fn listed(&self, arguments: &[&str]) -> Vec<String> {
+        let filter = format!("label=atelier.installation={}", self.name);
+        let output = docker(&self.on_engine(&[arguments, &["--filter", &filter]].concat()));
+        output.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn on_engine(&self, arguments: &[&str]) -> Vec<String> {
+        let host = self.socket.map(|socket| ["--host".to_owned(), format!("unix://{socket}")]);
+        host.into_iter().flatten().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
     }
 }
 
-fn listed(arguments: &[&str], installation: &str) -> Vec<String> {
-    let filter = format!("label=atelier.installation={installation}");
-    let output = docker(&[arguments, &["--filter", &filter]].concat());
-    output.split_whitespace().map(str::to_owned).collect()
-}
-
-fn docker(arguments: &[&str]) -> String {
+fn docker<S: AsRef<OsStr> + Debug>(arguments: &[S]) -> String {
     try_docker(arguments).unwrap_or_else(|| panic!("docker {arguments:?} fails"))
 }
 
-fn try_docker(arguments: &[&str]) -> Option<String> {
+fn try_docker<S: AsRef<OsStr>>(arguments: &[S]) -> Option<String> {
     let output = Command::new("docker").args(arguments).output().expect("docker's command line is installed");
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -96,9 +96,7 @@ impl World {
 
     /// Follows a thread's log after a number, as one who reconnects.
     pub async fn follow(&self, thread: &str, after: i64) -> Frames {
-        let request = self.client.get(self.url(&format!("/v1/threads/{thread}/events?stream=true")));
-        let response = request.bearer_auth(&self.key).header("Last-Event-ID", after).send().await;
-        Frames::new(response.and_then(reqwest::Response::error_for_status).expect("the log can be followed"))
+        self.reader().follow(thread, after).await.expect("the log can be followed")
     }
 
     /// Reads a thread's whole log.

@@ -5,7 +5,11 @@
 //! clients read. A test begins with [`World::start`] and ends with [`World::finish`], which asserts that nothing is left.
 
 mod engine;
+mod follower;
 mod http;
+mod job;
+mod leftovers;
+mod private_engine;
 mod processes;
 mod script;
 mod sse;
@@ -13,7 +17,11 @@ mod wait;
 mod world;
 
 pub use engine::Container;
+pub use follower::{Follower, Reader};
 pub use http::Answer;
+pub use job::{Counted, Job};
+pub use private_engine::PrivateEngine;
+pub use processes::holding as processes_holding;
 pub use script::message;
 pub use sse::{Frame, Frames, assert_complete, durable};
 pub use wait::eventually;

@@ -17,7 +17,7 @@ use rand::RngExt;
 use scripted_claude::{Options, ScriptedClaude};
 use tempfile::TempDir;
 
-use crate::{Container, engine, eventually, processes, script};
+use crate::{Container, Reader, engine::Installation, eventually, leftovers, processes, script};
 
 /// A first start makes a database cluster.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +35,7 @@ pub struct World {
     listen: SocketAddr,
     settings: Vec<(String, String)>,
     server: Option<Child>,
+    is_finished: bool,
     directory: TempDir,
 }
 
@@ -46,6 +47,27 @@ impl World {
 
     /// Starts a server with settings, given as in the environment: `("LOG__LEVEL", "debug")`.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let mut world = Self::prepared(settings).await;
+        world.start_again().await;
+        let key = fs::read_to_string(world.data().join("api-key")).expect("the first start wrote a key");
+        world.key = key.trim().to_owned();
+        world
+    }
+
+    /// Starts another server beside this one, on the same database (which the settings must name) and the same files.
+    pub async fn beside(&self, settings: &[(&str, &str)]) -> Self {
+        let mut world = Self::prepared(settings).await;
+        let environments = self.data().join("environments");
+        fs::create_dir_all(&environments)
+            .and_then(|()| fs::create_dir(world.data()))
+            .expect("the directories are made");
+        std::os::unix::fs::symlink(environments, world.data().join("environments")).expect("the files are shared");
+        world.key.clone_from(&self.key);
+        world.start_again().await;
+        world
+    }
+
+    async fn prepared(settings: &[(&str, &str)]) -> Self {
         let claude =
             ScriptedClaude::start(script::follow_messages(), Options::default()).await.expect("the model starts");
         let random: u64 = rand::rng().random();
@@ -56,8 +78,10 @@ impl World {
             .map(|(name, value)| (format!("ATELIER_{name}"), (*value).to_owned()))
             .collect();
         // Every wait of a test has its own end.
-        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build().expect("a client");
-        let mut world = Self {
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
+        // What the server keeps open is not to be what we keep open.
+        let client = client.pool_idle_timeout(Duration::from_secs(5)).build().expect("a client");
+        let world = Self {
             claude,
             key: String::new(),
             model_key: format!("sk-ant-test-{random:016x}"),
@@ -66,11 +90,10 @@ impl World {
             listen: free_address(),
             settings,
             server: None,
+            is_finished: false,
             directory: tempfile::Builder::new().prefix("atelier-").tempdir().expect("a temporary directory"),
         };
-        world.start_again().await;
-        let key = fs::read_to_string(world.data().join("api-key")).expect("the first start wrote a key");
-        world.key = key.trim().to_owned();
+        fs::create_dir(world.temporary()).expect("the directory is made");
         world
     }
 
@@ -97,9 +120,11 @@ impl World {
     pub fn atelier(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("ATELIER_BIN", "atelier"));
         command.args(arguments).arg("--data-dir").arg(self.data()).env_clear();
-        for name in ["PATH", "HOME", "DOCKER_HOST", "TMPDIR"] {
+        for name in ["PATH", "HOME", "DOCKER_HOST"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
+        // Its own, so that what is left in it is the server's.
+        command.env("TMPDIR", self.temporary());
         // A backtrace that nobody asked for is what makes a log readable after a failure.
         command.env("RUST_BACKTRACE", "1");
         command.env("ANTHROPIC_BASE_URL", self.claude.url()).env("ANTHROPIC_API_KEY", &self.model_key);
@@ -117,10 +142,22 @@ impl World {
 
     /// Asks the server to stop and waits until it has.
     pub async fn stop(&mut self) -> ExitStatus {
-        let server = self.server.as_ref().expect("the server runs");
-        let pid = i32::try_from(server.id()).expect("a pid");
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it can be signalled");
+        self.signal(Signal::SIGTERM);
         self.ended().await
+    }
+
+    /// Lets the server stand still until [`World::thaw`].
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("it can be signalled");
     }
 
     /// Waits until the server has ended.
@@ -135,19 +172,40 @@ impl World {
         status.expect("it has ended")
     }
 
-    /// Stops everything and asserts that it stops well and leaves nothing behind.
+    /// Stops everything and asserts that it stops well and leaves nothing behind: no process, no lease, no container, no
+    /// network, no temporary file.
     pub async fn finish(mut self) {
         if self.server.is_some() {
             let status = self.stop().await;
             assert!(status.success(), "the server stops with {status}");
         }
         assert_eq!(self.processes(), Vec::<String>::new(), "processes are left by the server");
+        let leases = match self.setting("DATABASE__URL") {
+            Some(url) => leftovers::leases_in(&url.parse().expect("a URL")).await,
+            None => leftovers::leases(&self.data()).await,
+        };
+        assert_eq!(leases, Vec::<String>::new(), "leases are left by the server");
         let down = self.atelier(&["down"]).output().expect("atelier runs");
         assert!(down.status.success(), "atelier down: {}", String::from_utf8_lossy(&down.stderr));
         assert_eq!(self.containers(), Vec::new(), "containers are left");
-        assert_eq!(engine::networks(&self.installation), Vec::<String>::new(), "networks are left");
+        assert_eq!(self.engine().networks(), Vec::<String>::new(), "networks are left");
         let log = self.log();
         assert!(!log.contains("panicked at"), "the server panicked:\n{log}");
+        assert_eq!(leftovers::entries(&self.temporary()), Vec::<String>::new(), "temporary files are left");
+        let directory = self.directory.path().to_owned();
+        self.is_finished = true;
+        drop(self);
+        assert!(!directory.exists(), "{} is left", directory.display());
+    }
+
+    /// Gives what reads streams of this world, also while the world itself is being changed.
+    pub fn reader(&self) -> Reader {
+        Reader { client: self.client.clone(), base: self.url(""), key: self.key.clone() }
+    }
+
+    /// Gives the server's process id.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("the server runs").id()
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -166,7 +224,7 @@ impl World {
 
     /// Lists the containers of this installation.
     pub fn containers(&self) -> Vec<Container> {
-        engine::containers(&self.installation)
+        self.engine().containers()
     }
 
     /// Gives the only container of this installation.
@@ -181,6 +239,19 @@ impl World {
         processes::of(&self.data())
     }
 
+    fn engine(&self) -> Installation<'_> {
+        Installation { name: &self.installation, socket: self.setting("SANDBOX__DOCKER_SOCKET") }
+    }
+
+    fn setting(&self, name: &str) -> Option<&str> {
+        let name = format!("ATELIER_{name}");
+        self.settings.iter().rfind(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.directory.path().join("tmp")
+    }
+
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("server.log")
     }
@@ -193,12 +264,14 @@ impl Drop for World {
             let _ = server.kill();
             let _ = server.wait();
         }
-        engine::remove_all(&self.installation);
+        self.engine().remove_all();
         if std::thread::panicking() {
             let log = self.log();
             // Statements of a log that tells everything are longer than they are of use.
             let lines: Vec<String> = log.lines().map(|line| line.chars().take(400).collect()).collect();
             eprintln!("the server's log ends with:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        } else {
+            assert!(self.is_finished, "a test ends with finish(), which looks for what is left");
         }
     }
 }

@@ -4,14 +4,15 @@
 LISTEN ?= 127.0.0.1:8080
 DATA ?= .atelier
 SCRIPTED_LISTEN ?= 127.0.0.1:8089
-export LISTEN DATA SCRIPTED_LISTEN
+export LISTEN DATA SCRIPTED_LISTEN SHARE
 
-.PHONY: help up down test check fmt bench image setup clean
+.PHONY: help up down test soak check fmt bench image setup clean
 
 help:
 	@echo "make up      install what is missing, build, start the server in the background, run a first task"
 	@echo "make down    stop it and remove its containers; the data in $(DATA) stay"
 	@echo "make test    every test, with real Postgres, real containers and the official Python SDK"
+	@echo "make soak    what tries one thing many times (kills, cuts, cancels, lost streams), many more times; SHARE=10 for a tenth"
 	@echo "make check   format, clippy, rustdoc, licences and advisories of dependencies"
 	@echo "make bench   measure, beside a baseline in the same call (release build)"
 	@echo "make fmt     format the code"
@@ -27,6 +28,9 @@ down:
 
 test:
 	@scripts/test.sh
+
+soak:
+	@scripts/soak.sh
 
 check:
 	@scripts/check.sh

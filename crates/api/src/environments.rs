@@ -1,5 +1,6 @@
 //! `/environments`: stored descriptions of computers.
 
+mod analytics;
 mod computer;
 mod input;
 mod normal;
@@ -33,6 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(get_environment, update_environment, replace_environment, delete_environment))
         .routes(routes!(set_default))
         .merge(computer::routes())
+        .merge(analytics::routes())
 }
 
 /// Finds an environment of the caller's project.

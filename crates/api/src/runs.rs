@@ -141,7 +141,7 @@ impl From<Run> for RunView {
 }
 
 /// Gives the word for a run's status. Whether a run waits for a worker or for its thread makes no difference to clients.
-fn status_word(status: RunStatus) -> &'static str {
+pub(crate) fn status_word(status: RunStatus) -> &'static str {
     if status == RunStatus::Held { RunStatus::Queued.as_str() } else { status.as_str() }
 }
 

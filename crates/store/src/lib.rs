@@ -8,6 +8,7 @@
 //! disagree about the time.
 
 pub mod agents;
+pub mod analytics;
 pub mod context;
 pub mod control;
 pub mod copies;

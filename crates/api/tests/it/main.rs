@@ -1,6 +1,7 @@
 //! The API as clients meet it: a real router over a real Postgres.
 
 mod agents;
+mod analytics;
 mod app;
 mod edges;
 mod environments;

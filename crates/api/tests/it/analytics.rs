@@ -1,0 +1,94 @@
+//! What was done in an environment lately.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::app::App;
+
+/// Puts in a run that was asked for `hours` before the beginning of this hour and took `seconds`.
+async fn run(app: &App, environment: &str, hours: i32, status: &str, seconds: Option<i32>) {
+    let thread = format!("thread_{}", uuid_like());
+    let pool = app.database.pool().await;
+    sqlx::query("insert into threads (id, project_id, environment_id, title) values ($1, $2, $3, 'Work')")
+        .bind(&thread)
+        .bind(app.database.project.as_str())
+        .bind(environment)
+        .execute(&pool)
+        .await
+        .expect("a thread");
+    sqlx::query(
+        "insert into runs (id, thread_id, project_id, status, options, after_sequence, queued_at, started_at, completed_at)
+         select $1, $2, $3, $4, '{}', 0, at, at, at + make_interval(secs => $6)
+         from (select date_trunc('hour', now()) - make_interval(hours => $5) as at) as then",
+    )
+    .bind(thread.replace("thread", "run"))
+    .bind(&thread)
+    .bind(app.database.project.as_str())
+    .bind(status)
+    .bind(hours)
+    .bind(seconds.map(f64::from))
+    .execute(&pool)
+    .await
+    .expect("a run");
+}
+
+fn uuid_like() -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+    format!("{:032x}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn runs_of_the_last_24_hours_are_counted_by_the_hour() {
+    let app = App::start().await;
+    let environment = app.environment().await.to_string();
+    let path = format!("/v1/environments/{environment}/analytics");
+    let nothing = app.get(&path).await.ok();
+    assert_eq!(nothing["available"], false);
+    assert_eq!(nothing["summary"]["successRate24h"], Value::Null);
+    assert_eq!(nothing["charts"]["activity24h"].as_array().map(Vec::len), Some(24));
+
+    let elsewhere = app.post("/environments", json!({"name": "elsewhere"})).await.ok();
+    let elsewhere = elsewhere["environment"]["id"].as_str().expect("an id").to_owned();
+    run(&app, &elsewhere, 0, "completed", Some(1)).await;
+    for (hours, status, seconds) in [
+        (0, "completed", Some(10)),
+        (2, "completed", Some(20)),
+        (2, "failed", Some(30)),
+        (23, "cancelled", Some(120)),
+        (0, "running", None),
+        (24, "completed", Some(1000)),
+    ] {
+        run(&app, &environment, hours, status, seconds).await;
+    }
+    let day = app.get(&path).await.ok();
+    assert_eq!(day["available"], true);
+    let mut summary = day["summary"].clone();
+    assert!(summary.as_object_mut().expect("an object").remove("lastRunAt").is_some_and(|at| at.is_string()));
+    assert_eq!(
+        summary,
+        json!({
+            "totalRuns24h": 5, "successRate24h": 0.5, "failedRuns24h": 1, "cancelledRuns24h": 1,
+            "p50RuntimeMs": 20_000, "p95RuntimeMs": 120_000, "avgRuntimeMs": 45_000, "totalRuntimeMinutes24h": 3.0,
+        })
+    );
+    let hours = day["charts"]["activity24h"].as_array().expect("hours");
+    let counted = |at: usize| {
+        let keys = ["total", "completed", "failed", "cancelled", "successRate", "p95RuntimeMs"];
+        keys.iter().map(|key| hours[at][*key].clone()).collect::<Value>()
+    };
+    assert_eq!(counted(23), json!([2, 1, 0, 0, 1.0, 10_000]));
+    assert_eq!(counted(21), json!([2, 1, 1, 0, 0.5, 30_000]));
+    assert_eq!(counted(0), json!([1, 0, 0, 1, 0.0, 120_000]));
+    assert_eq!(counted(10), json!([0, 0, 0, 0, null, null]));
+    let starts: Vec<DateTime<Utc>> =
+        hours.iter().map(|hour| hour["bucketStart"].as_str().expect("a time").parse().expect("a time")).collect();
+    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == chrono::TimeDelta::hours(1)), "{starts:?}");
+    assert_eq!(day["charts"]["status24h"], day["charts"]["activity24h"]);
+    let recent = day["recentRuns"].as_array().expect("runs");
+    assert_eq!((recent.len(), recent[0]["title"].as_str()), (6, Some("Work")));
+    assert!(recent.iter().any(|run| run["status"] == "running" && run["durationMs"].is_null()), "{recent:?}");
+    assert_eq!(recent[5]["durationMs"], 1_000_000);
+
+    let (_, theirs) = app.another_project().await;
+    app.call_with(&theirs, axum::http::Method::GET, &path, "").await.failed(404);
+}

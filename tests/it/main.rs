@@ -12,6 +12,7 @@ mod outages;
 mod readers;
 mod reconnects;
 mod secrets;
+mod stealing;
 mod stop;
 mod stubborn;
 mod takeover;

@@ -4,7 +4,7 @@
 //! where all is optional; unknown keys are ignored, since SDKs forward whatever they are given. Everything that is not
 //! acceptable is told with the field's name.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     extract::{FromRequest, Request},
@@ -88,11 +88,24 @@ fn explain(path: &str, err: &serde_json::Error) -> Error {
         let parent = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
         return Error::missing_field(&if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") });
     }
+    let text = without_value(text);
     // The name of one of our types means nothing to a client.
     let text = text
         .split_once("expected struct ")
-        .map_or(text.to_owned(), |(before, _)| format!("{before}expected an object"));
+        .map_or(text.to_string(), |(before, _)| format!("{before}expected an object"));
     Error::invalid_field(if path.is_empty() { "body" } else { path }, text)
+}
+
+/// Takes what was sent out of a complaint about its type: errors are kept and shown, and it may be a secret.
+fn without_value(text: &str) -> Cow<'_, str> {
+    let parts = text.strip_prefix("invalid type: ").and_then(|rest| {
+        let (sent, expected) = rest.rsplit_once(", expected ")?;
+        Some((sent.split(['`', '"']).next()?.trim_end(), expected))
+    });
+    match parts {
+        Some((kind, expected)) => format!("invalid type: {kind}, expected {expected}").into(),
+        None => text.into(),
+    }
 }
 
 /// A field of a PATCH: absent leaves the value, `null` clears it.
@@ -160,13 +173,14 @@ mod tests {
         let cases = [
             ("", "Missing required field: name"),
             (r#"{"inner":[]}"#, "Missing required field: name"),
-            (r#"{"name":5}"#, "name: invalid type: integer `5`, expected a string"),
+            (r#"{"name":5}"#, "name: invalid type: integer, expected a string"),
             (
                 r#"{"name":"a","inner":[{"size":1},{"size":-1}]}"#,
                 "inner[1].size: invalid value: integer `-1`, expected u32",
             ),
             (r#"{"name":"a","inner":[{"size":1},{}]}"#, "Missing required field: inner[1].size"),
-            (r#"{"name":"a","inner":["x"]}"#, "inner[0]: invalid type: string \"x\", expected an object"),
+            (r#"{"name":"a","inner":["x"]}"#, "inner[0]: invalid type: string, expected an object"),
+            (r#"{"name":"a","inner":"my, expected \"secret"}"#, "inner: invalid type: string, expected a sequence"),
             (r#"{"name" "a"}"#, "The body is not valid JSON: expected `:` at line 1 column 9"),
             (r#"{"name":"a"} x"#, "The body is not valid JSON: trailing characters at line 1 column 14"),
             ("name=a", "The body is not valid JSON: expected ident at line 1 column 2"),

@@ -34,6 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(get_environment, update_environment, replace_environment, delete_environment))
         .routes(routes!(set_default))
         .merge(computer::routes())
+        .merge(secrets::routes())
         .merge(analytics::routes())
 }
 

@@ -1,4 +1,6 @@
-//! Environments of a project, and their secrets.
+//! Environments of a project.
+
+mod secrets;
 
 use std::collections::HashSet;
 
@@ -191,7 +193,7 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(Error::not_found("Environment", id));
         }
-        delete_secrets(&mut tx, id, &[]).await?;
+        secrets::delete(&mut tx, id, &[]).await?;
         let mut stopped = Vec::new();
         for row in &cancelled {
             let (thread, active) =
@@ -246,69 +248,6 @@ impl Store {
         .await?;
         Ok(())
     }
-
-    /// Opens the secrets of an environment, for its tools' processes.
-    pub async fn open_secrets(&self, id: &EnvironmentId) -> Result<Vec<(String, SecretString)>> {
-        let rows = sqlx::query(
-            "-- open_secrets
-             select key, sealed from environment_secrets where environment_id = $1 order by key",
-        )
-        .bind(id.as_str())
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let key: String = row.try_get("key")?;
-                let value = self.sealer.open(&place(id, &key), row.try_get("sealed")?)?;
-                Ok((key, value))
-            })
-            .collect()
-    }
-
-    async fn replace_secrets(
-        &self,
-        tx: &mut PgConnection,
-        environment: &Environment,
-        secrets: Vec<(String, Option<SecretString>)>,
-    ) -> Result<()> {
-        let (mut kept, mut set) = (Vec::new(), Vec::new());
-        for (key, value) in secrets {
-            match value {
-                Some(value) => set.push((key, value)),
-                None if environment.secret_keys.contains(&key) => kept.push(key),
-                None => return Err(Error::not_found("Secret", key)),
-            }
-        }
-        delete_secrets(tx, &environment.id, &kept).await?;
-        self.put_secrets(tx, &environment.id, &set).await
-    }
-
-    async fn put_secrets(
-        &self,
-        tx: &mut PgConnection,
-        id: &EnvironmentId,
-        secrets: &[(String, SecretString)],
-    ) -> Result<()> {
-        for (key, value) in secrets {
-            sqlx::query(
-                "-- put_secrets
-                 insert into environment_secrets (environment_id, key, sealed)
-                 values ($1, $2, $3)
-                 on conflict (environment_id, key) do update set sealed = excluded.sealed",
-            )
-            .bind(id.as_str())
-            .bind(key)
-            .bind(self.sealer.seal(&place(id, key), value))
-            .execute(&mut *tx)
-            .await?;
-        }
-        Ok(())
-    }
-}
-
-/// Where a secret belongs, bound into its seal.
-fn place(id: &EnvironmentId, key: &str) -> String {
-    format!("{id}/{key}")
 }
 
 /// Takes an environment's row for this transaction.
@@ -338,15 +277,6 @@ async fn write(tx: &mut PgConnection, environment: Environment) -> Result<()> {
     .bind(environment.is_default)
     .execute(tx)
     .await?;
-    Ok(())
-}
-
-async fn delete_secrets(tx: &mut PgConnection, id: &EnvironmentId, but: &[String]) -> Result<()> {
-    sqlx::query("delete from environment_secrets where environment_id = $1 and key <> all($2)")
-        .bind(id.as_str())
-        .bind(but)
-        .execute(tx)
-        .await?;
     Ok(())
 }
 

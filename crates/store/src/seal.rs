@@ -12,6 +12,10 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{Error, Result};
 
 const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
+
+/// How much longer a sealed value is than the value.
+pub(crate) const OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;
 
 /// Seals and opens values.
 pub struct Sealer(XChaCha20Poly1305);
@@ -47,6 +51,7 @@ mod tests {
     fn a_secret_opens_only_with_its_key_and_in_its_place() {
         let sealer = Sealer::new(&[7; 32]);
         let sealed = sealer.seal("env_1/TOKEN", &SecretString::from("canary"));
+        assert_eq!(sealed.len(), "canary".len() + OVERHEAD_BYTES);
         assert!(!sealed.windows(6).any(|bytes| bytes == b"canary"));
         assert_eq!(sealer.open("env_1/TOKEN", &sealed).expect("opens").expose_secret(), "canary");
         assert!(sealer.open("env_2/TOKEN", &sealed).is_err());

@@ -3,6 +3,8 @@
 //! Clients read an environment, change a field and send the whole back. The secrets they send back then are the masks they
 //! were shown; a mask keeps the value that is there.
 
+mod routes;
+
 use std::fmt;
 
 use secrecy::SecretString;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{Error, Result};
+
+pub(super) use routes::routes;
 
 /// What stands in place of every value.
 pub(super) const MASK: &str = "********";

@@ -7,5 +7,6 @@ mod edges;
 mod environments;
 mod files;
 mod idempotency;
+mod secrets;
 mod system;
 mod threads;

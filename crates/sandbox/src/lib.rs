@@ -11,6 +11,7 @@ pub mod options;
 mod container;
 mod directories;
 mod egress;
+mod engine;
 mod guest;
 mod images;
 mod network;
@@ -27,7 +28,7 @@ pub mod workspace;
 
 pub use egress::Egress;
 pub use error::Error;
-pub use options::{Limits, Network, Options, Spec};
+pub use options::{Limits, Network, Options, Sizes, Spec};
 pub use process::{Chunk, Process, Stream};
 pub use reconcile::Reconciled;
 pub use report::{DiskEnforcement, Engine, Report};

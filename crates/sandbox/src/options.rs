@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use domain::EnvironmentId;
+use domain::{EnvironmentId, environment::ComputeProfile};
 use serde::Serialize;
 
 /// Settings of the whole service.
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub struct Options {
     /// Absolute. The files of an environment are in `{data_dir}/environments/{id}/`.
     pub data_dir: PathBuf,
-    /// Path of the engine's socket; `None` takes `DOCKER_HOST` or the engine's usual place.
+    /// The engine: the path of its socket, or a URL (`unix://…`, `tcp://…`); `None` takes the engine's usual place.
     pub docker_socket: Option<String>,
     /// The OCI runtime by the name the engine knows it (`runc`, `runsc`, …); `None` takes the engine's default.
     pub runtime: Option<String>,
@@ -30,8 +30,8 @@ pub struct Options {
     pub concurrent_starts: usize,
     /// `uid:gid` of everything in the containers. It should be the server's own, so that both may touch the files.
     pub user: String,
-    /// What any container may use at most: the largest size, of which the others have a part.
-    pub limits: Limits,
+    /// What a container may use at most, by its environment's size.
+    pub sizes: Sizes,
     /// Lets containers on the internet where the host cannot keep them from private networks and from itself.
     pub allow_unfiltered_egress: bool,
     /// Addresses or networks (`10.1.2.3`, `10.1.0.0/16`) that containers with internet may reach although they are
@@ -54,7 +54,7 @@ impl Default for Options {
             start_deadline: Duration::from_secs(30),
             concurrent_starts: 4,
             user: format!("{uid}:{gid}"),
-            limits: Limits::default(),
+            sizes: Sizes::default(),
             allow_unfiltered_egress: false,
             egress_allow: Vec::new(),
         }
@@ -73,19 +73,47 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Gives one part of `parts`, but never so little that the engine takes it for no limit, or for a mistake.
-    pub(crate) fn one_of(self, parts: u32) -> Self {
-        Self {
-            memory_bytes: (self.memory_bytes / u64::from(parts)).max(1),
-            cpus: (self.cpus / f64::from(parts)).max(0.01),
-            pids: (self.pids / parts).max(1),
+    const fn new(memory_gib: u64, cpus: f64, pids: u32) -> Self {
+        Self { memory_bytes: memory_gib * 1024 * 1024 * 1024, cpus, pids }
+    }
+}
+
+/// Those of a standard computer.
+impl Default for Limits {
+    fn default() -> Self {
+        Sizes::default().standard
+    }
+}
+
+/// What computers of each size may use at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
+    pub lite: Limits,
+    pub standard: Limits,
+    pub power: Limits,
+    pub desktop: Limits,
+}
+
+impl Sizes {
+    /// Gives the limits of a size; without one, a computer is a standard one.
+    pub fn of(&self, profile: Option<ComputeProfile>) -> Limits {
+        match profile.unwrap_or(ComputeProfile::Standard) {
+            ComputeProfile::Lite => self.lite,
+            ComputeProfile::Standard => self.standard,
+            ComputeProfile::Power => self.power,
+            ComputeProfile::Desktop => self.desktop,
         }
     }
 }
 
-impl Default for Limits {
+impl Default for Sizes {
     fn default() -> Self {
-        Self { memory_bytes: 8 * 1024 * 1024 * 1024, cpus: 4.0, pids: 2048 }
+        Self {
+            lite: Limits::new(2, 1.0, 512),
+            standard: Limits::new(4, 2.0, 1024),
+            power: Limits::new(8, 4.0, 2048),
+            desktop: Limits::new(8, 4.0, 2048),
+        }
     }
 }
 
@@ -107,7 +135,7 @@ pub struct Spec {
     pub environment: EnvironmentId,
     pub image: Option<String>,
     pub network: Network,
-    /// `None` is all that [`Options::limits`] permits.
+    /// `None` are those of a standard computer.
     pub limits: Option<Limits>,
     /// Set for every command, on top of what the image sets.
     pub env: Vec<(String, String)>,

@@ -24,6 +24,7 @@ use crate::{
     Egress, Error, Limits, Network, Options, Report, Sandbox, Spec, Status, Workspace,
     container::{self, LABEL_ENVIRONMENT, LABEL_INSTALLATION, LABEL_NETWORK, LABEL_SPEC},
     directories::Directories,
+    engine,
     guest::Guest,
     images,
     network::Bridge,
@@ -60,11 +61,7 @@ impl Sandboxes {
     /// # Errors
     /// `NoEngine`; `Other` for an entry of `egress_allow` that is no address.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let engine = match &options.docker_socket {
-            Some(path) => Docker::connect_with_unix(path, 120, bollard::API_DEFAULT_VERSION),
-            None => Docker::connect_with_defaults(),
-        };
-        let engine = engine.map_err(Error::NoEngine)?.negotiate_version().await.map_err(Error::NoEngine)?;
+        let engine = engine::connect(options.docker_socket.as_deref()).await.map_err(Error::NoEngine)?;
         let cores = engine.info().await.map_err(Error::NoEngine)?.ncpu.unwrap_or(1) as f64;
         let (bridge, starts) = (Bridge::new(&options)?, Semaphore::new(options.concurrent_starts.max(1)));
         Ok(Self { inner: Arc::new(Inner { options, engine, bridge, slots: DashMap::new(), starts, cores }) })
@@ -344,7 +341,7 @@ impl Inner {
     }
 
     fn limits(&self, spec: &Spec) -> Limits {
-        let limits = spec.limits.unwrap_or(self.options.limits);
+        let limits = spec.limits.unwrap_or(self.options.sizes.standard);
         Limits { cpus: limits.cpus.min(self.cores), ..limits }
     }
 

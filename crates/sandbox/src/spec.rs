@@ -23,14 +23,8 @@ impl Sandboxes {
         }
     }
 
-    /// Gives what a computer of this size may use: a part of what the operator gives the largest. Without a size it is a
-    /// standard one.
+    /// Gives what a computer of this size may use; without a size it is a standard one.
     pub fn limits_of(&self, profile: Option<ComputeProfile>) -> Limits {
-        let parts = match profile.unwrap_or(ComputeProfile::Standard) {
-            ComputeProfile::Lite => 4,
-            ComputeProfile::Standard => 2,
-            ComputeProfile::Power | ComputeProfile::Desktop => 1,
-        };
-        self.inner.options.limits.one_of(parts)
+        self.inner.options.sizes.of(profile)
     }
 }

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     pub(crate) model: Model,
     pub(crate) sandbox: Sandbox,
+    pub(crate) profiles: Profiles,
     pub(crate) runs: Runs,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
@@ -103,15 +104,30 @@ pub(crate) struct Sandbox {
     pub(crate) start_deadline: Duration,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) concurrent_starts: u32,
+    #[serde(deserialize_with = "units::boolean")]
+    pub(crate) allow_unfiltered_egress: bool,
+    pub(crate) egress_allow: Vec<String>,
+}
+
+/// What computers of each size may use.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profiles {
+    pub(crate) lite: Profile,
+    pub(crate) standard: Profile,
+    pub(crate) power: Profile,
+    pub(crate) desktop: Profile,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
     #[serde(deserialize_with = "units::bytes")]
     pub(crate) memory: u64,
     #[serde(deserialize_with = "units::cpus")]
     pub(crate) cpus: f64,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) pids: u32,
-    #[serde(deserialize_with = "units::boolean")]
-    pub(crate) allow_unfiltered_egress: bool,
-    pub(crate) egress_allow: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use crate::{
     build,
-    config::{Config, Loaded},
+    config::{Config, Loaded, Profile},
     data_dir::DataDir,
 };
 
@@ -64,10 +64,19 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
         start_deadline: settings.start_deadline,
         concurrent_starts: settings.concurrent_starts as usize,
         user: settings.user.clone().unwrap_or(defaults.user),
-        limits: sandbox::Limits { memory_bytes: settings.memory, cpus: settings.cpus, pids: settings.pids },
+        sizes: sandbox::Sizes {
+            lite: limits(&config.profiles.lite),
+            standard: limits(&config.profiles.standard),
+            power: limits(&config.profiles.power),
+            desktop: limits(&config.profiles.desktop),
+        },
         allow_unfiltered_egress: settings.allow_unfiltered_egress,
         egress_allow: settings.egress_allow.clone(),
     })
+}
+
+fn limits(profile: &Profile) -> sandbox::Limits {
+    sandbox::Limits { memory_bytes: profile.memory, cpus: profile.cpus, pids: profile.pids }
 }
 
 pub(crate) fn claude_options(config: &Config) -> anyhow::Result<claude::Options> {

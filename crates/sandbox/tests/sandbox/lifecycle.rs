@@ -8,7 +8,7 @@ use bollard::{
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
 use domain::{EnvironmentId, environment::ComputeProfile};
-use sandbox::{Error, Exit, Limits, Sandboxes, Spec};
+use sandbox::{Error, Exit, Limits, Sandboxes, Sizes, Spec};
 
 use crate::world::{World, bash, eventually, finish, run};
 
@@ -27,7 +27,7 @@ async fn concurrent_opens_share_one_container() {
     assert_eq!(containers.len(), 1);
     let status = world.sandboxes.status(&world.environment).await.expect("known");
     assert!(status.is_running && status.started_at.is_some() && status.last_used_at.is_some());
-    assert_eq!(status.memory_limit_bytes, Some(world.options.limits.memory_bytes));
+    assert_eq!(status.memory_limit_bytes, Some(world.options.sizes.standard.memory_bytes));
     assert!(status.memory_bytes.is_some_and(|bytes| bytes > 0) && status.cpu_time.is_some());
     assert!(world.sandboxes.stop(&world.environment).await.expect("stops"));
     assert!(!world.sandboxes.stop(&world.environment).await.expect("nothing to stop"));
@@ -109,22 +109,36 @@ async fn only_images_that_the_operator_names_are_used() {
 }
 
 #[tokio::test]
-async fn no_size_goes_beyond_what_the_operator_gives_the_largest() {
-    let limits = |gib: u64, cpus: f64, pids| Limits { memory_bytes: gib << 30, cpus, pids };
-    let world = World::with(|options| options.limits = limits(4, 3.0, 400)).await;
+async fn a_computer_has_what_the_operator_gives_its_size_and_no_more() {
+    let limits = |mib: u64, cpus: f64, pids| Limits { memory_bytes: mib << 20, cpus, pids };
+    let sizes = Sizes {
+        lite: limits(64, 0.25, 50),
+        standard: limits(96, 0.5, 60),
+        power: limits(128, 0.75, 70),
+        desktop: limits(160, 1.0, 80),
+    };
+    let world = World::with(|options| options.sizes = sizes).await;
+    let mut held = Vec::new();
     for (profile, expected) in [
-        (Some(ComputeProfile::Power), limits(4, 3.0, 400)),
-        (Some(ComputeProfile::Desktop), limits(4, 3.0, 400)),
-        (Some(ComputeProfile::Standard), limits(2, 1.5, 200)),
-        (None, limits(2, 1.5, 200)),
-        (Some(ComputeProfile::Lite), limits(1, 0.75, 100)),
+        (Some(ComputeProfile::Lite), sizes.lite),
+        (None, sizes.standard),
+        (Some(ComputeProfile::Power), sizes.power),
+        (Some(ComputeProfile::Desktop), sizes.desktop),
     ] {
         assert_eq!(world.sandboxes.limits_of(profile), expected, "{profile:?}");
+        let spec = Spec { limits: Some(expected), ..world.spec() };
+        let sandbox = world.sandboxes.open(&spec).await.expect("opens");
+        let engine = engine().await.inspect_container(sandbox.container(), None).await.expect("is there");
+        let host = engine.host_config.expect("known");
+        held.push((host.memory, host.memory_swap, host.nano_cpus, host.pids_limit));
+        let status = world.sandboxes.status(&world.environment).await.expect("known");
+        assert_eq!(status.memory_limit_bytes, Some(expected.memory_bytes));
     }
-    // Nothing is not a limit.
-    let least = Limits { memory_bytes: 1, cpus: 0.01, pids: 1 };
-    let world = World::with(|options| options.limits = least).await;
-    assert_eq!(world.sandboxes.limits_of(Some(ComputeProfile::Lite)), least);
+    let told = |limits: Limits| {
+        let memory = Some(limits.memory_bytes as i64);
+        (memory, memory, Some((limits.cpus * 1e9) as i64), Some(i64::from(limits.pids)))
+    };
+    assert_eq!(held, [sizes.lite, sizes.standard, sizes.power, sizes.desktop].map(told));
 }
 
 #[tokio::test]

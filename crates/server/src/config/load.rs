@@ -91,6 +91,9 @@ impl Loaded {
             figment = figment.merge(Named(format!("the file {}", path.display()), Toml::string(&text)));
         }
         figment = merge_anthropic(figment, environment);
+        if let Some(host) = environment.get("DOCKER_HOST") {
+            figment = set(figment, "sandbox.docker_socket", host.into(), variable("DOCKER_HOST"));
+        }
         for (name, value) in &environment.0 {
             let Some(setting) = name.strip_prefix(PREFIX) else { continue };
             if NOT_SETTINGS.contains(&name.as_str()) {
@@ -102,7 +105,7 @@ impl Loaded {
                      ATELIER_SERVER__LISTEN"
                 )));
             };
-            let path = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
+            let path = format!("{section}.{key}").to_lowercase().replace("__", ".");
             figment = set(figment, &path, units::from_environment(value), variable(name));
         }
         if let Some(data_dir) = &flags.data_dir {

@@ -13,7 +13,7 @@ impl Loaded {
     /// Writes all settings as TOML with comments.
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
-        for section in ["server", "database", "model", "sandbox", "runs", "limits", "log"] {
+        for section in ["server", "database", "model", "sandbox", "profiles", "runs", "limits", "log"] {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };
             self.show_section(&mut text, section, &settings);
         }
@@ -21,10 +21,14 @@ impl Loaded {
     }
 
     fn show_section(&self, text: &mut String, section: &str, settings: &Dict) {
-        let gap = if text.is_empty() { "" } else { "\n" };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{gap}[{section}]");
-        for (name, value) in settings {
+        let (subsections, values): (Vec<_>, Vec<_>) =
+            settings.iter().partition(|(_, value)| matches!(value, Value::Dict(..)));
+        if !values.is_empty() {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{gap}[{section}]");
+        }
+        for (name, value) in values {
             let setting = format!("{section}.{name}");
             let shown = match show_value(value) {
                 shown if shown != "\"\"" && SECRETS.contains(&setting.as_str()) => "\"***\"".to_owned(),
@@ -33,6 +37,11 @@ impl Loaded {
             let source = self.source(&setting);
             let comment = if source == "the defaults" { String::new() } else { format!("  # from {source}") };
             let _ = writeln!(text, "{name} = {shown}{comment}");
+        }
+        for (name, value) in subsections {
+            if let Value::Dict(_, settings) = value {
+                self.show_section(text, &format!("{section}.{name}"), settings);
+            }
         }
     }
 }

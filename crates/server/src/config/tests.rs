@@ -25,7 +25,7 @@ fn the_defaults_are_complete_and_right() {
     assert_eq!(loaded.config.server.listen, "127.0.0.1:8080".parse().unwrap());
     assert!(loaded.config.model.api_key.is_none());
     assert_eq!(loaded.config.runs.drain, Duration::from_secs(10));
-    assert_eq!(loaded.config.sandbox.memory, 8 << 30);
+    assert_eq!(loaded.config.profiles.power.memory, 8 << 30);
     assert_eq!(loaded.source("server.listen"), "the defaults");
 }
 
@@ -87,8 +87,8 @@ fn a_wrong_setting_is_one_sentence() {
         wrong(&[("ATELIER_RUNS__LEASE", "15")]),
         wrong(&[("ATELIER_RUNS__POLL", "20s")]),
         wrong(&[("ATELIER_RUNS__CONCURRENT", "0")]),
-        wrong(&[("ATELIER_SANDBOX__MEMORY", "lots")]),
-        wrong(&[("ATELIER_SANDBOX__CPUS", "-1")]),
+        wrong(&[("ATELIER_PROFILES__LITE__MEMORY", "lots")]),
+        wrong(&[("ATELIER_PROFILES__POWER__CPUS", "-1")]),
         wrong(&[("ATELIER_SANDBOX__USER", "root")]),
         wrong(&[("ATELIER_SANDBOX__IMAGE", "")]),
         wrong(&[("ATELIER_SANDBOX__ALLOW_UNFILTERED_EGRESS", "perhaps")]),

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use bollard::{
     Docker,
-    models::ContainerCreateBody,
+    models::{ContainerCreateBody, HostConfig},
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
 use domain::{EnvironmentId, environment::ComputeProfile};
@@ -217,6 +217,7 @@ async fn the_reconciler_removes_orphans_of_ours_and_nothing_else() {
         let body = ContainerCreateBody {
             image: Some(world.options.image.clone()),
             cmd: Some(vec!["sleep".to_owned(), "1000".to_owned()]),
+            host_config: Some(HostConfig { network_mode: Some("none".to_owned()), ..Default::default() }),
             labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
             ..Default::default()
         };

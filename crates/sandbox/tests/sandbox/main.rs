@@ -3,7 +3,9 @@
 //! `ATELIER_TEST_IMAGE` names the image (`atelier-workspace:latest`), `ATELIER_TEST_GUESTD` the static daemon
 //! (`target/guestd/guestd`).
 
+mod canaries;
 mod commands;
+mod escape;
 mod files;
 mod killing;
 mod lifecycle;

@@ -4,7 +4,10 @@ use std::{collections::HashSet, net::TcpListener, time::Duration};
 
 use sandbox::{Egress, Exit, Network, Spec};
 
-use crate::world::{World, bash, finish, firewall, interface, run};
+use crate::{
+    canaries::{Canary, Neighbour, addresses, reaches},
+    world::{World, bash, eventually, finish, firewall, interface, run},
+};
 
 #[tokio::test]
 async fn without_network_nothing_is_reached() {
@@ -85,6 +88,70 @@ async fn with_internet_the_host_and_private_networks_stay_out_of_reach() {
         world.sandboxes.reconcile(&wanted).await.expect("reconciles");
         assert_eq!(ours(), (count, chain.clone()));
     }
+}
+
+/// What is near by its number, wherever this host is: metadata services, private networks, this host under other names.
+const NEAR: [&str; 15] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "192.0.0.192",
+    "10.0.0.1",
+    "10.255.255.254",
+    "172.16.0.1",
+    "172.31.0.1",
+    "192.168.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "0.0.0.0",
+    "198.18.0.1",
+    "fd00:ec2::254",
+    "fe80::1%eth0",
+];
+
+#[tokio::test]
+async fn no_canary_of_this_host_or_near_it_is_reached_from_a_container() {
+    let world = World::new().await;
+    let canary = Canary::start();
+    let neighbour = Neighbour::start(&world.options.image);
+    let is_filtered = world.sandboxes.report().await.egress == Egress::Enforced;
+    let mut tried = 0;
+    for network in [Network::None, Network::Open] {
+        if network == Network::Open && !is_filtered {
+            continue;
+        }
+        let spec = Spec { network, environment: domain::EnvironmentId::generate(), ..world.spec() };
+        let sandbox = world.sandboxes.open(&spec).await.expect("opens");
+        // After it is open: the bridge's own address is one of this host's.
+        let ours = addresses();
+        let reachable = ours.iter().filter(|address| reaches(address, canary.port)).count();
+        assert!(reachable >= 2, "this host reaches its own canary: {ours:?}");
+        eventually(Duration::from_secs(30), async || reaches(&neighbour.address.to_string(), Neighbour::PORT)).await;
+        // A connection is made before it is counted.
+        let mut own = 0;
+        eventually(Duration::from_secs(30), async || {
+            own += canary.hits();
+            own == reachable
+        })
+        .await;
+        let mut targets: Vec<String> = ours.iter().map(|address| format!("{address} {}", canary.port)).collect();
+        // An interface has another name inside.
+        targets.extend(ours.iter().filter_map(|address| {
+            let (address, _) = address.split_once('%')?;
+            Some(format!("{address}%eth0 {}", canary.port))
+        }));
+        targets.extend(NEAR.iter().flat_map(|address| [80, canary.port].map(|port| format!("{address} {port}"))));
+        targets.push(format!("{} {}", neighbour.address, Neighbour::PORT));
+        sandbox.write_file("/tmp/targets", targets.join("\n").as_bytes()).await.expect("writes");
+        sandbox.write_file("/tmp/egress.py", include_bytes!("egress.py")).await.expect("writes");
+        let (output, exit) = run(&sandbox, "python3 /tmp/egress.py < /tmp/targets").await;
+        assert_eq!(exit, Exit::Code(0), "{output}");
+        // Its own loopback answers to 0.0.0.0, with nobody there.
+        assert_eq!(output, format!("tried {}\n", targets.len()), "{network:?}");
+        assert_eq!(canary.hits(), 0, "{network:?}");
+        tried += targets.len();
+    }
+    println!("{{\"test\": \"S5\", \"n\": {tried}, \"hits\": 0, \"filtered\": {is_filtered}, \"pass\": true}}");
 }
 
 #[tokio::test]

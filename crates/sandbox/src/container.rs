@@ -6,7 +6,8 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -22,6 +23,10 @@ pub(crate) const LABEL_ENVIRONMENT: &str = "atelier.environment";
 /// Only on the container for runs without the network that their environment has; its value is `none`.
 pub(crate) const LABEL_NETWORK: &str = "atelier.network";
 pub(crate) const LABEL_SPEC: &str = "atelier.spec";
+/// On a container that waits or waited for its environment: the name of its bay.
+pub(crate) const LABEL_BAY: &str = "atelier.bay";
+/// On the same: which process made it wait.
+pub(crate) const LABEL_WARM: &str = "atelier.warm";
 
 /// What root keeps so that package managers work: they change owners and drop to their own users.
 const ROOT_CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
@@ -137,6 +142,28 @@ pub(crate) fn body(
         }),
         ..Default::default()
     }
+}
+
+/// Makes the description of an environment's container that of one that waits for an environment: what is mounted on the
+/// host over the bay's directories comes to be seen in it, and nothing goes back.
+pub(crate) fn in_bay(mut body: ContainerCreateBody, bay: &str, mark: &str) -> ContainerCreateBody {
+    let labels = body.labels.get_or_insert_default();
+    labels.remove(LABEL_ENVIRONMENT);
+    labels.insert(LABEL_BAY.to_owned(), bay.to_owned());
+    labels.insert(LABEL_WARM.to_owned(), mark.to_owned());
+    let mounts = body.host_config.iter_mut().flat_map(|host| host.mounts.iter_mut().flatten());
+    for mount in mounts.filter(|mount| !matches!(mount.target.as_deref(), Some(RUN | GUESTD))) {
+        let propagation = Some(MountBindOptionsPropagationEnum::RSLAVE);
+        mount.bind_options = Some(MountBindOptions { propagation, ..Default::default() });
+    }
+    body
+}
+
+/// Tells whether a container has these limits, as [`body`] describes them.
+pub(crate) fn has_limits(host: &HostConfig, limits: Limits) -> bool {
+    host.memory == Some(clamp(limits.memory_bytes))
+        && host.nano_cpus == Some((limits.cpus * 1e9) as i64)
+        && host.pids_limit == Some(i64::from(limits.pids))
 }
 
 fn is_root(user: &str) -> bool {

@@ -8,7 +8,9 @@
 pub mod error;
 pub mod options;
 
+mod bring_up;
 mod container;
+mod containers;
 mod directories;
 mod egress;
 mod engine;
@@ -24,6 +26,7 @@ mod sandboxes;
 mod slot;
 mod spec;
 mod status;
+mod warm;
 pub mod workspace;
 
 pub use egress::Egress;

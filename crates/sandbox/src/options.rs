@@ -26,6 +26,9 @@ pub struct Options {
     /// A container unused for this long is stopped. Background commands count as use for eight times as long.
     pub idle_stop: Duration,
     pub start_deadline: Duration,
+    /// How many containers wait for an environment, of each kind (with internet and without). They need a server that may
+    /// mount directories on the engine's host.
+    pub warm: usize,
     /// How many containers may be starting at once; more only makes each slower.
     pub concurrent_starts: usize,
     /// `uid:gid` of everything in the containers. It should be the server's own, so that both may touch the files.
@@ -52,6 +55,7 @@ impl Default for Options {
             guestd: PathBuf::from("/usr/lib/atelier/guestd"),
             idle_stop: Duration::from_secs(15 * 60),
             start_deadline: Duration::from_secs(30),
+            warm: 0,
             concurrent_starts: 4,
             user: format!("{uid}:{gid}"),
             sizes: Sizes::default(),

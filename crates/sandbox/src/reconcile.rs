@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use domain::EnvironmentId;
 use tokio::time::Instant;
 
-use crate::{Error, Sandboxes, guest::Guest, place::Place, slot::Slot};
+use crate::{Error, Sandboxes, containers::Listed, guest::Guest, place::Place, slot::Slot};
 
 /// A container whose commands left something running stays up longer than an unused one, by this factor.
 const BACKGROUND_FACTOR: u32 = 8;
@@ -31,10 +31,17 @@ impl Sandboxes {
     pub async fn reconcile(&self, wanted: &HashSet<EnvironmentId>) -> Result<Reconciled, Error> {
         let began = Instant::now();
         let mut done = Reconciled::default();
-        for (id, place, is_running) in self.inner.list().await? {
+        // Before the containers are listed: a bay that is made or given away meanwhile is not taken for left over.
+        let bays = self.inner.pool.unheld();
+        let listed = self.inner.list().await?;
+        let mut used: HashSet<String> = listed.iter().filter_map(|listed| listed.bay.clone()).collect();
+        for Listed { id, place, bay, mark, is_running } in listed {
             let Some(place) = place else {
-                self.inner.delete(&id).await?;
-                done.removed.push(id);
+                if !self.inner.pool.is_waiting(bay.as_deref(), mark.as_deref()) {
+                    self.inner.delete(&id).await?;
+                    used.retain(|used| Some(used) != bay.as_ref());
+                    done.removed.push(id);
+                }
                 continue;
             };
             if !wanted.contains(&place.environment) {
@@ -60,6 +67,7 @@ impl Sandboxes {
                 }
             }
         }
+        crate::warm::clear(&bays, &used);
         if let Err(err) = self.inner.bridge.refresh(&self.inner.engine).await {
             tracing::warn!(error = &err as &dyn std::error::Error, "cannot renew the firewall rules");
         }

@@ -104,6 +104,8 @@ pub(crate) struct Sandbox {
     pub(crate) start_deadline: Duration,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) concurrent_starts: u32,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) warm: u32,
     #[serde(deserialize_with = "units::boolean")]
     pub(crate) allow_unfiltered_egress: bool,
     pub(crate) egress_allow: Vec<String>,

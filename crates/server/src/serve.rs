@@ -160,6 +160,8 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
         wiring::executor_options(&loaded.config),
     );
     lifecycle.spawn_vital("executor", executor.run(soft.clone(), hard.clone()));
+    let warm = api.sandboxes.clone();
+    tracker.spawn(soft.clone().run_until_cancelled_owned(async move { warm.keep_warm().await }));
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
     tracker.spawn(sweep::run(api.store.clone(), soft.clone()));
     let asking = models::ask(claude, catalogue, wiring::executor_options(&loaded.config), api.models.clone());

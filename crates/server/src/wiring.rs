@@ -62,6 +62,7 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
         guestd: find_guestd(config).unwrap_or(defaults.guestd),
         idle_stop: settings.idle_stop,
         start_deadline: settings.start_deadline,
+        warm: settings.warm as usize,
         concurrent_starts: settings.concurrent_starts as usize,
         user: settings.user.clone().unwrap_or(defaults.user),
         sizes: sandbox::Sizes {

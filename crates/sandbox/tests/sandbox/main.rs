@@ -12,4 +12,5 @@ mod lifecycle;
 mod limits;
 mod network;
 mod places;
+mod warm;
 mod world;

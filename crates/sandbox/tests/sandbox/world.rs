@@ -67,7 +67,7 @@ impl Drop for World {
             runtime.block_on(async {
                 let sandboxes = Sandboxes::connect(options.clone()).await.expect("an engine");
                 sandboxes.stop_all().await.expect("everything stops");
-                leftovers(&options.installation).await
+                leftovers(&options).await
             })
         });
         let leftovers = cleaned.join().expect("cleans up");
@@ -77,8 +77,9 @@ impl Drop for World {
     }
 }
 
-/// Lists what is left of an installation: containers, networks and firewall rules.
-async fn leftovers(installation: &str) -> Vec<String> {
+/// Lists what is left of an installation: containers, networks, firewall rules and mounts.
+async fn leftovers(options: &Options) -> Vec<String> {
+    let installation = options.installation.as_str();
     let engine = Docker::connect_with_defaults().expect("an engine").negotiate_version().await.expect("an engine");
     let all = bollard::query_parameters::ListContainersOptionsBuilder::new().all(true).build();
     let containers = engine.list_containers(Some(all)).await.expect("lists");
@@ -87,6 +88,9 @@ async fn leftovers(installation: &str) -> Vec<String> {
     let mut left: Vec<String> = names.chain(networks).filter(|name| name.contains(installation)).collect();
     let interface = interface(installation);
     left.extend(firewall().lines().filter(|rule| rule.contains(&interface)).map(str::to_owned));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
+    let data_dir = options.data_dir.to_string_lossy().into_owned();
+    left.extend(mounts.lines().filter(|mount| mount.contains(&data_dir)).map(str::to_owned));
     left
 }
 

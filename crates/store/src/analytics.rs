@@ -64,6 +64,23 @@ const RUNS: &str = "
     where t.project_id = $1 and t.environment_id = $2";
 
 impl Store {
+    /// Gives how many runs there were in an environment, and when the newest was asked for.
+    pub async fn environment_runs(
+        &self,
+        project: &ProjectId,
+        id: &EnvironmentId,
+    ) -> Result<(i64, Option<DateTime<Utc>>)> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "-- environment_runs
+             select count(*) as total, max(queued_at) as last_at from ({RUNS}) as r"
+        )))
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok((row.try_get("total")?, row.try_get("last_at")?))
+    }
+
     /// Counts what was done in an environment in the last 24 hours, and lists its newest runs.
     pub async fn environment_day(&self, project: &ProjectId, id: &EnvironmentId, recent: i64) -> Result<Day> {
         let whole = sqlx::query(sqlx::AssertSqlSafe(format!(

@@ -5,6 +5,7 @@
 use axum::{Json, extract::State};
 use chrono::Utc;
 use domain::EnvironmentId;
+use sandbox::{DiskEnforcement, Egress, Report};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -121,14 +122,77 @@ struct ContainerStatus {
     status: &'static str,
     container_id: Option<String>,
     started_at: Option<Timestamp>,
+    /// Also of a container that does not run any more.
     last_used_at: Option<Timestamp>,
+    /// How many runs there were in this environment.
+    execution_count: i64,
     /// Seconds since the start.
     uptime: Option<i64>,
     memory: Option<Memory>,
     cpu: Option<Cpu>,
     /// Processes and threads in it.
     processes: Option<u64>,
+    /// What it may use at most, whether it runs or not.
+    limits: ContainerLimits,
+    enforcement: Enforcement,
     message: &'static str,
+}
+
+/// What a container may use at most; it follows from the environment's `computeProfile`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ContainerLimits {
+    /// Bytes, swap included.
+    memory: u64,
+    /// Processor cores.
+    cpus: f64,
+    /// Processes and threads.
+    processes: u32,
+}
+
+/// Which promises this server's host keeps.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Enforcement {
+    memory: bool,
+    cpu: bool,
+    processes: bool,
+    /// Who keeps an environment from filling the disk: `kernel`, `watchdog` (looks from time to time) or `none`.
+    #[schema(example = "watchdog")]
+    disk: &'static str,
+    /// Whether a container with internet is kept from this host and from private networks.
+    network: bool,
+    /// Whether dangerous system calls are filtered.
+    system_calls: bool,
+    /// What of it does not hold here, as sentences.
+    not_enforced: Vec<&'static str>,
+}
+
+impl Enforcement {
+    fn new(report: &Report) -> Self {
+        let network = report.egress == Egress::Enforced;
+        let promises = [
+            (report.memory, "The memory limit does not hold on this host"),
+            (report.cpus, "The processor limit does not hold on this host"),
+            (report.pids, "The limit of processes does not hold on this host"),
+            (report.disk != DiskEnforcement::None, "Nothing on this host keeps an environment from filling the disk"),
+            (network, "Containers with internet cannot be kept from private networks on this host"),
+            (report.seccomp, "System calls are not filtered on this host"),
+        ];
+        Self {
+            memory: report.memory,
+            cpu: report.cpus,
+            processes: report.pids,
+            disk: match report.disk {
+                DiskEnforcement::None => "none",
+                DiskEnforcement::Watchdog => "watchdog",
+                DiskEnforcement::Kernel => "kernel",
+            },
+            network,
+            system_calls: report.seccomp,
+            not_enforced: promises.iter().filter(|(holds, _)| !holds).map(|(_, sentence)| *sentence).collect(),
+        }
+    }
 }
 
 /// Bytes of memory.
@@ -157,8 +221,11 @@ async fn status(
     caller: Caller,
     Path(id): Path<EnvironmentId>,
 ) -> Result<Json<ContainerStatus>> {
-    find(&api, &caller, &id).await?;
+    let environment = find(&api, &caller, &id).await?;
     let status = api.sandboxes.status(&id).await?;
+    let (execution_count, last_run_at) = api.store.environment_runs(&caller.project, &id).await?;
+    let limits = api.sandboxes.limits_of(environment.settings.compute_profile);
+    let report = api.sandboxes.recent_report().await;
     let up = status.started_at.map(|started| (Utc::now() - started).as_seconds_f64().max(0.001));
     let cpu = status.cpu_time.zip(up).map(|(time, up)| Cpu {
         usage: (time.as_secs_f64() / up * 1000.0).round() / 10.0,
@@ -169,11 +236,15 @@ async fn status(
         status: if status.is_running { "running" } else { "stopped" },
         container_id: status.container,
         started_at: status.started_at.map(Into::into),
-        last_used_at: status.last_used_at.map(Into::into),
+        // What this process has not seen, the runs tell.
+        last_used_at: status.last_used_at.max(last_run_at).map(Into::into),
+        execution_count,
         uptime: up.map(|up| up as i64),
         memory: status.memory_bytes.map(|used| Memory { used, limit: status.memory_limit_bytes }),
         cpu,
         processes: status.processes,
+        limits: ContainerLimits { memory: limits.memory_bytes, cpus: limits.cpus, processes: limits.pids },
+        enforcement: Enforcement::new(&report),
         message: if status.is_running { "The container runs" } else { "The container does not run" },
     }))
 }

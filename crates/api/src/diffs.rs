@@ -17,6 +17,7 @@ use crate::{
     history::{self, find_thread_or_run},
     path::Path,
     query::Query,
+    wire_event::GapView,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
@@ -38,6 +39,8 @@ struct Diffs {
     object: &'static str,
     diffs: Vec<DiffView>,
     data: Vec<DiffView>,
+    /// The events that are kept no longer: what was changed then is not told. Null where none is missing.
+    gap: Option<GapView>,
 }
 
 /// What was changed in a file.
@@ -79,8 +82,8 @@ async fn list_diffs(
         run = Some(found.id);
     }
     let mut diffs: Vec<DiffView> = Vec::new();
-    history::read(&api.store, &thread, after, |recorded| see(&mut diffs, run.as_ref(), recorded)).await?;
-    Ok(Json(Diffs { object: "list", data: diffs.clone(), diffs }))
+    let gap = history::read(&api.store, &thread, after, |recorded| see(&mut diffs, run.as_ref(), recorded)).await?;
+    Ok(Json(Diffs { object: "list", data: diffs.clone(), diffs, gap: gap.map(Into::into) }))
 }
 
 fn see(diffs: &mut Vec<DiffView>, run: Option<&RunId>, recorded: Recorded) -> ControlFlow<()> {

@@ -6,10 +6,11 @@ use axum::{
     http::{HeaderMap, HeaderName, header},
     response::{IntoResponse, Response},
 };
-use domain::{ThreadId, event::Recorded};
+use chrono::{DateTime, Utc};
+use domain::{RunId, ThreadId, event::Recorded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use store::tail::Until;
+use store::{events::Gap, tail::Until};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -21,7 +22,7 @@ use crate::{
     stream::{self, EVENT_STREAM, Range, RunClock},
     threads::find_thread,
     timestamp::Timestamp,
-    wire_event::{WireEvent, render, write_frame},
+    wire_event::{WireEvent, render, render_gap, write_frame},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -100,6 +101,8 @@ pub(crate) struct EventPage {
 /// Without `stream` a page, oldest first. With `stream=true` (or `1`, or `Accept: text/event-stream`) the events after the
 /// number given, then new ones as they happen; it ends when no run is under way. It begins with a frame `stream.ready`.
 /// Every frame of an event carries the same bytes as in the stream that the run's message was answered with.
+///
+/// Where events that are asked for are older than the server keeps them, an event `gap` with the range stands for them.
 #[utoipa::path(get, path = "/threads/{id}/events", tag = "threads",
     params(
         ("id" = String, Path, description = "The thread's id"),
@@ -142,28 +145,74 @@ async fn list_events(
     }
     let limit = limit.unwrap_or(100);
     let is_backwards = after.is_none() && before.is_some();
+    let part = read_part(&api, &id, after, before, limit).await?;
+    let mut clock = RunClock::new(api.store.clone(), caller.project);
+    let mut data = Vec::with_capacity(part.events.len() + 1);
+    data.extend(part.gap.map(|gap| view_gap(&id, gap)));
+    for event in &part.events {
+        let run_started_at = clock.started_at(event).await?;
+        data.push(view(event, render(event, run_started_at)));
+    }
+    let Part { after, is_cut, next_cursor, gap, events: _ } = part;
+    // What is gone is no part that could be asked for.
+    let has_more = if is_backwards { after > 0 && gap.is_none() } else { is_cut };
+    Ok(Json(EventPage { object: "list", data, has_more, next_cursor }).into_response())
+}
+
+/// A part of a log, as a page shows it.
+pub(crate) struct Part {
+    /// What is missing before the events.
+    pub gap: Option<Gap>,
+    pub events: Vec<Recorded>,
+    /// The number that the part begins after.
+    pub after: i64,
+    /// There are more events after the part.
+    pub is_cut: bool,
+    pub next_cursor: Option<String>,
+}
+
+/// Reads a page of a thread's log.
+pub(crate) async fn read_part(
+    api: &Api,
+    id: &ThreadId,
+    after: Option<i64>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Part> {
     let after = match (after, before) {
         (Some(after), _) => after,
-        // Numbers have no gaps, so the newest before one are known without a search.
+        // Numbers follow each other, so the newest before one are known without a search.
         (None, Some(before)) => before.saturating_sub(limit).saturating_sub(1).max(0),
         (None, None) => 0,
     };
     // One more than asked for tells whether there is more.
-    let mut events = api.store.list_events(&id, after, before, limit + 1).await?;
+    let store::events::Part { gap, mut events } = api.store.read_log(id, after, before, limit + 1).await?;
     let is_cut = events.len() as i64 > limit;
     events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next_cursor = events.last().filter(|_| is_cut).map(|last| last.sequence.to_string());
-    let mut clock = RunClock::new(api.store.clone(), caller.project);
-    let mut data = Vec::with_capacity(events.len());
-    for event in &events {
-        let run_started_at = clock.started_at(event).await?;
-        data.push(view(event, render(event, run_started_at)));
-    }
-    let has_more = if is_backwards { after > 0 } else { is_cut };
-    Ok(Json(EventPage { object: "list", data, has_more, next_cursor }).into_response())
+    Ok(Part { gap, events, after, is_cut, next_cursor })
+}
+
+/// Gives what stands for events that are gone: an event with the number of the last of them.
+pub(crate) fn view_gap(thread: &ThreadId, gap: Gap) -> EventView {
+    let recorded = Place { thread, sequence: gap.to, run: None, at: gap.since };
+    make_view(recorded, vec![render_gap(thread, gap)])
 }
 
 pub(crate) fn view(recorded: &Recorded, rendered: Vec<WireEvent>) -> EventView {
+    let Recorded { thread_id: thread, sequence, run_id, created_at: at, event: _ } = recorded;
+    make_view(Place { thread, sequence: *sequence, run: run_id.as_ref(), at: *at }, rendered)
+}
+
+/// Where an event stands in a log.
+struct Place<'a> {
+    thread: &'a ThreadId,
+    sequence: i64,
+    run: Option<&'a RunId>,
+    at: DateTime<Utc>,
+}
+
+fn make_view(place: Place<'_>, rendered: Vec<WireEvent>) -> EventView {
     let mut payload = Map::new();
     let mut kind = None;
     for event in rendered {
@@ -172,24 +221,24 @@ pub(crate) fn view(recorded: &Recorded, rendered: Vec<WireEvent>) -> EventView {
             payload.extend(fields.into_iter().filter(|(name, _)| name != "type"));
         }
     }
-    let thread_id = recorded.thread_id.to_string();
-    let producer = match &recorded.run_id {
+    let thread_id = place.thread.to_string();
+    let producer = match place.run {
         Some(run) => Producer { kind: "run", id: run.to_string(), participant_id: None },
         None => Producer { kind: "thread", id: thread_id.clone(), participant_id: None },
     };
     EventView {
-        id: format!("{thread_id}:{}", recorded.sequence),
+        id: format!("{thread_id}:{}", place.sequence),
         thread_id,
-        run_id: recorded.run_id.as_ref().map(ToString::to_string),
-        sequence: recorded.sequence,
+        run_id: place.run.map(ToString::to_string),
+        sequence: place.sequence,
         kind: kind.unwrap_or_default(),
         producer,
         title: None,
         summary: None,
         payload,
         payload_version: 1,
-        occurred_at: recorded.created_at.into(),
-        created_at: recorded.created_at.into(),
+        occurred_at: place.at.into(),
+        created_at: place.at.into(),
     }
 }
 

@@ -10,31 +10,40 @@ use domain::{
     RunId, ThreadId,
     event::{Detail, Event, Item, Recorded, ToolResult},
 };
-use store::Store;
+use store::{
+    Store,
+    events::{Gap, Part},
+};
 
 use crate::{Api, Error, Result, auth::Caller, threads::find_thread};
 
 const PART: i64 = 500;
 
-/// Reads the events of a thread after a number, in order, until `see` breaks off or there are no more.
+/// Reads the events of a thread after a number, in order, until `see` breaks off or there are no more. Gives what of them
+/// is kept no longer, for the view to tell.
 pub(crate) async fn read(
     store: &Store,
     thread: &ThreadId,
     after: i64,
     mut see: impl FnMut(Recorded) -> ControlFlow<()>,
-) -> Result<()> {
+) -> Result<Option<Gap>> {
     let mut after = after;
+    let mut gone: Option<Gap> = None;
     loop {
-        let events = store.list_events(thread, after, None, PART).await?;
+        let Part { gap, events } = store.read_log(thread, after, None, PART).await?;
+        if let Some(gap) = gap {
+            // What is forgotten while we read comes to what was.
+            gone = Some(Gap { from: gone.map_or(gap.from, |gone| gone.from), ..gap });
+        }
         let is_last = (events.len() as i64) < PART;
         for event in events {
             after = event.sequence;
             if see(event).is_break() {
-                return Ok(());
+                return Ok(gone);
             }
         }
         if is_last {
-            return Ok(());
+            return Ok(gone);
         }
     }
 }

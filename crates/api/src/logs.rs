@@ -17,7 +17,7 @@ use domain::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use store::{Page, messages::Order};
+use store::{Page, events::Gap, messages::Order};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -31,6 +31,7 @@ use crate::{
     path::Path,
     query::{self, Query},
     threads::{ThreadView, find_thread},
+    wire_event::GapView,
 };
 
 mod entry;
@@ -67,6 +68,8 @@ struct Logs {
     /// Oldest first; of a log that is longer than 10,000 lines the newest.
     logs: Vec<LogEntry>,
     data: Vec<LogEntry>,
+    /// The events that are kept no longer, for which one line stands. Null where none is missing.
+    gap: Option<GapView>,
     thread_id: String,
     status: &'static str,
     #[schema(example = "1m 23s")]
@@ -106,7 +109,7 @@ async fn get_logs(
 ) -> Result<Json<Logs>> {
     let thread = find_thread(&api, &caller, &id).await?;
     let with_conversation = query.include_conversation.unwrap_or(true);
-    let mut logs = lines(&api, &thread, with_conversation).await?;
+    let (mut logs, gap) = lines(&api, &thread, with_conversation).await?;
     if query.compact.unwrap_or(false) {
         logs.iter_mut().for_each(LogEntry::compact);
     }
@@ -114,6 +117,7 @@ async fn get_logs(
     Ok(Json(Logs {
         data: logs.clone(),
         logs,
+        gap: gap.map(Into::into),
         thread_id: thread.id.into(),
         status: thread.status.as_str(),
         duration: view.duration().map(str::to_owned),
@@ -158,9 +162,10 @@ async fn add_logs(
     Ok(Json(AddedLogs { success: true, logs_added: entries.len() }))
 }
 
-async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<Vec<LogEntry>> {
+async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<(Vec<LogEntry>, Option<Gap>)> {
     let mut added = VecDeque::from(api.store.list_added_logs(&thread.id).await?);
     let mut messages: HashMap<RunId, Vec<Message>> = HashMap::new();
+    let mut answers = Vec::new();
     let mut copied = Vec::new();
     if with_conversation {
         let all = api.store.list_messages(&thread.id, Order::OldestFirst, Page::ALL).await?.items;
@@ -168,8 +173,8 @@ async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<Ve
         let own: HashSet<RunId> = runs.items.into_iter().map(|run| run.id).collect();
         for message in all {
             match &message.run_id {
-                // Answers of this thread's runs are in its log.
-                Some(run) if own.contains(run) && message.role == Role::Assistant => {}
+                // Answers of this thread's runs are in its log, as long as that is kept.
+                Some(run) if own.contains(run) && message.role == Role::Assistant => answers.push(message),
                 Some(run) if own.contains(run) => messages.entry(run.clone()).or_default().push(message),
                 Some(_) | None => copied.push(message),
             }
@@ -177,7 +182,7 @@ async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<Ve
     }
     let mut lines: VecDeque<LogEntry> = copied.iter().map(LogEntry::of_message).collect();
     let mut started = HashMap::new();
-    history::read(&api.store, &thread.id, 0, |recorded| {
+    let gap = history::read(&api.store, &thread.id, 0, |recorded| {
         while added.front().is_some_and(|line| line.after_sequence < recorded.sequence) {
             lines.extend(added.pop_front().and_then(LogEntry::of_added));
         }
@@ -194,6 +199,16 @@ async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<Ve
     })
     .await?;
     lines.extend(added.into_iter().filter_map(LogEntry::of_added));
+    if let Some(gap) = gap {
+        // What was said is kept longer than its events, so it stands before what is left of them.
+        let mut said: Vec<_> = messages.values().flatten().collect();
+        said.extend(
+            answers.iter().filter(|answer| answer.run_id.as_ref().is_some_and(|run| messages.contains_key(run))),
+        );
+        said.sort_by_key(|message| message.position);
+        let before = said.into_iter().map(LogEntry::of_message).chain([LogEntry::of_gap(&gap)]);
+        before.rev().for_each(|line| lines.push_front(line));
+    }
     lines.drain(..lines.len().saturating_sub(MAX_LINES));
-    Ok(lines.into())
+    Ok((lines.into(), gap))
 }

@@ -1,7 +1,7 @@
 //! Server-sent events of a thread: one body for every stream, first or tenth.
 //!
 //! Whatever the client does, the run does not notice: the body only reads the thread's log. A client that is slow is read
-//! for slowly, since nothing is fetched before there is room for it. A body that ends in order means that all has been
+//! for slowly, since nothing is fetched before there is room for it; what waits for it here is one piece of the stream. A body that ends in order means that all has been
 //! told; where the server stops or cannot go on, the body breaks off, so that no client takes a half for the whole, and
 //! the client resumes after the last `id:` it saw.
 
@@ -20,13 +20,13 @@ use domain::{
 use futures::{Stream, StreamExt};
 use store::{
     Store,
-    tail::{Tailed, Until},
+    tail::{Tailed, Until, detached},
 };
 use tokio::time::timeout;
 
 use crate::{
     Api,
-    wire_event::{comment, render, render_delta, write_frame},
+    wire_event::{comment, render, render_delta, render_end, render_gap, write_frame},
 };
 
 /// The type of a stream.
@@ -34,6 +34,9 @@ pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// Frames sent as one piece when they are there at once.
 const BATCH: usize = 64;
+
+/// A piece that has grown so large is sent as it is.
+const PIECE: usize = 64 * 1024;
 
 /// How often, a second apart, a database that is away is asked again before the stream breaks off.
 const MAX_RETRIES: u32 = 30;
@@ -133,7 +136,12 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                         yield Ok(Bytes::from(comment("ping")));
                         continue;
                     }
-                    Ok(None) => return,
+                    Ok(None) => {
+                        if let Some(end) = forgotten_end(&api, &clock.project, &range).await {
+                            yield end.map(Bytes::from).map_err(Broken::from);
+                        }
+                        return;
+                    }
                     Ok(Some(chunk)) => chunk,
                 };
                 let mut out = String::new();
@@ -148,11 +156,18 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                             retries = 0;
                         }
                         Ok(Written::Nothing) => is_end = true,
+                        Ok(Written::Gap(sequence)) => {
+                            cursor = sequence;
+                            retries = 0;
+                        }
                         Err(err) => failure = Some(err),
                     }
                     is_end |= remaining <= 0;
                     if is_end || failure.is_some() {
                         break;
+                    }
+                    if out.len() >= PIECE {
+                        yield Ok(Bytes::from(std::mem::take(&mut out)));
                     }
                 }
                 if !out.is_empty() {
@@ -179,6 +194,8 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
 /// What became of something that was to be written.
 enum Written {
     Event(i64),
+    /// Up to there nothing is kept.
+    Gap(i64),
     Delta,
     /// It is beyond the stream's end.
     Nothing,
@@ -202,12 +219,38 @@ async fn write(
             }
             Ok(Written::Event(recorded.sequence))
         }
+        Tailed::Gap(mut gap) => {
+            let end = range.before.map_or(gap.to, |before| gap.to.min(before - 1));
+            if end < gap.from {
+                return Ok(Written::Nothing);
+            }
+            let to = std::mem::replace(&mut gap.to, end);
+            let event = render_gap(&range.thread, gap);
+            write_frame(out, event.kind.name(), event.sequence, &event);
+            Ok(Written::Gap(to))
+        }
         Tailed::Delta(delta) => {
             let event = render_delta(delta);
             write_frame(out, event.kind.name(), None, &event);
             Ok(Written::Delta)
         }
     }
+}
+
+/// Gives the end of a run whose events are forgotten, or nothing: a stream that follows a run ends with its last event,
+/// and only where that is gone the tail ends without it. How the run ended, its row still tells.
+async fn forgotten_end(api: &Api, project: &ProjectId, range: &Range) -> Option<store::Result<String>> {
+    let Until::RunFinished(run) = &range.until else { return None };
+    let run = match api.store.find_run(project, run).await {
+        Ok(run) => run?,
+        Err(err) => return Some(Err(err)),
+    };
+    let outcome = run.outcome?;
+    let mut out = String::new();
+    for event in render_end(run.id.as_str(), &outcome, run.spent) {
+        write_frame(&mut out, event.kind.name(), None, &event);
+    }
+    Some(Ok(out))
 }
 
 /// When runs began, for the clock of their log lines: the same whether the stream saw the beginning or not.
@@ -247,7 +290,10 @@ impl RunClock {
         if let Some(started_at) = self.starts.get(run) {
             return Ok(Some(*started_at));
         }
-        let started_at = self.store.find_run(&self.project, run).await?.and_then(|run| run.started_at);
+        let (store, project, id) = (self.store.clone(), self.project.clone(), run.clone());
+        // A stream's client may stop to take anything right here.
+        let run_row = detached(async move { store.find_run(&project, &id).await }).await?;
+        let started_at = run_row.and_then(|run| run.started_at);
         if let Some(started_at) = started_at {
             self.starts.insert(run.clone(), started_at);
         }

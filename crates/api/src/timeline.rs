@@ -13,14 +13,14 @@ use domain::{
     run::Run,
 };
 use serde::{Deserialize, Serialize};
-use store::{Page, messages::Order};
+use store::{Page, events::Gap, messages::Order};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Api, Result,
     auth::Caller,
-    events::{self, EventView, parse_sequence},
+    events::{self, EventView, Part, parse_sequence},
     messages::MessageView,
     path::Path,
     query::{self, Query},
@@ -98,17 +98,7 @@ async fn get_timeline(
     let before = parse_sequence("before", query.before)?;
     find_thread(&api, &caller, &id).await?;
     let is_backwards = after.is_none() && before.is_some();
-    let after = match (after, before) {
-        (Some(after), _) => after,
-        // Numbers have no gaps, so the newest before one are known without a search.
-        (None, Some(before)) => before.saturating_sub(limit).saturating_sub(1).max(0),
-        (None, None) => 0,
-    };
-    // One more than asked for tells whether there is more.
-    let mut events = api.store.list_events(&id, after, before, limit + 1).await?;
-    let is_cut = events.len() as i64 > limit;
-    events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next_cursor = events.last().filter(|_| is_cut).map(|last| last.sequence.to_string());
+    let Part { gap, events, after, is_cut, next_cursor } = events::read_part(&api, &id, after, before, limit).await?;
 
     let mut parts = Parts::load(&api, &caller, &id).await?;
     let mut clock = RunClock::new(api.store.clone(), caller.project);
@@ -116,16 +106,20 @@ async fn get_timeline(
     if after == 0 && limit > 0 {
         data.extend(parts.copied.drain(..).map(|message| of_message(message, 0)));
     }
+    if let Some(gap) = gap {
+        data.extend(parts.forgotten(gap));
+        data.push(TimelineItem {
+            id: format!("{id}:{}", gap.to),
+            sequence: gap.to,
+            created_at: gap.since.into(),
+            what: What::Event { event: Box::new(events::view_gap(&id, gap)) },
+        });
+    }
     for recorded in &events {
         let number = recorded.sequence;
         if let (Event::RunQueued, Some(run)) = (&recorded.event, &recorded.run_id) {
             data.extend(parts.asked(run).into_iter().map(|message| of_message(message, number)));
-            data.extend(parts.runs.remove(run).map(|run| TimelineItem {
-                id: run.id.to_string(),
-                sequence: number,
-                created_at: run.queued_at.into(),
-                what: What::Run { run: Box::new(run.into()) },
-            }));
+            data.extend(parts.runs.remove(run).map(|run| of_run(run, number)));
         }
         let event = events::view(recorded, render(recorded, clock.started_at(recorded).await?));
         data.push(TimelineItem {
@@ -138,7 +132,7 @@ async fn get_timeline(
             data.extend(parts.answered(run).into_iter().map(|message| of_message(message, number)));
         }
     }
-    let has_more = if is_backwards { after > 0 } else { is_cut };
+    let has_more = if is_backwards { after > 0 && gap.is_none() } else { is_cut };
     Ok(Json(Timeline { object: "list", data, has_more, next_cursor }))
 }
 
@@ -148,6 +142,15 @@ fn of_message(message: Message, sequence: i64) -> TimelineItem {
         sequence,
         created_at: message.created_at.into(),
         what: What::Message { message: Box::new(message.into()) },
+    }
+}
+
+fn of_run(run: Run, sequence: i64) -> TimelineItem {
+    TimelineItem {
+        id: run.id.to_string(),
+        sequence,
+        created_at: run.queued_at.into(),
+        what: What::Run { run: Box::new(run.into()) },
     }
 }
 
@@ -172,6 +175,24 @@ impl Parts {
             }
         }
         Ok(Self { runs: runs.into_iter().map(|run| (run.id.clone(), run)).collect(), messages, copied })
+    }
+
+    /// Takes the runs whose events are gone, each with its messages, in order.
+    fn forgotten(&mut self, gap: Gap) -> Vec<TimelineItem> {
+        let mut gone: Vec<(i64, RunId)> = self
+            .runs
+            .values()
+            .filter(|run| (gap.from..=gap.to).contains(&run.first_sequence) && run.status.is_over())
+            .map(|run| (run.first_sequence, run.id.clone()))
+            .collect();
+        gone.sort_unstable_by_key(|(first, _)| *first);
+        let mut items = Vec::new();
+        for (number, id) in gone {
+            items.extend(self.asked(&id).into_iter().map(|message| of_message(message, number)));
+            items.extend(self.runs.remove(&id).map(|run| of_run(run, number)));
+            items.extend(self.answered(&id).into_iter().map(|message| of_message(message, number)));
+        }
+        items
     }
 
     /// Takes the messages that caused a run.

@@ -15,7 +15,7 @@ mod render;
 
 pub(crate) use frame::{comment, write_frame};
 pub(crate) use item::ItemView;
-pub(crate) use render::{render, render_answer, render_delta};
+pub(crate) use render::{render, render_answer, render_delta, render_end, render_gap};
 
 /// The `data:` object of an event in a stream.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,6 +85,9 @@ pub(crate) enum Kind {
     /// What the model reads of the conversation so far was replaced by a summary.
     #[serde(rename = "context.compacted")]
     ContextCompacted { context: CompactedView },
+    /// Events that were asked for and are kept no longer. What is told goes on after them.
+    #[serde(rename = "gap")]
+    Gap { gap: GapView },
     /// A piece of text on its way; the finished item repeats it.
     #[serde(rename = "response.content_part.delta")]
     TextDelta { delta: DeltaView },
@@ -141,6 +144,7 @@ impl Kind {
             Self::ItemCompleted { .. } => "response.item.completed",
             Self::Log { .. } => "log",
             Self::ContextCompacted { .. } => "context.compacted",
+            Self::Gap { .. } => "gap",
             Self::TextDelta { .. } => "response.content_part.delta",
             Self::ReasoningDelta { .. } => "response.reasoning.delta",
             Self::ToolOutputDelta { .. } => "response.tool_output.delta",
@@ -326,6 +330,26 @@ pub(crate) struct CompactedView {
     pub pre_tokens: i64,
     /// An estimate.
     pub post_tokens: i64,
+}
+
+/// Events that are kept no longer: the beginning of what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = EventGap)]
+pub(crate) struct GapView {
+    /// The number of the first one.
+    #[schema(example = 1)]
+    pub from: i64,
+    /// The number of the last one.
+    #[schema(example = 57)]
+    pub to: i64,
+    /// Always `retention`: they are older than the server keeps events.
+    pub reason: &'static str,
+}
+
+impl From<store::events::Gap> for GapView {
+    fn from(gap: store::events::Gap) -> Self {
+        Self { from: gap.from, to: gap.to, reason: "retention" }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]

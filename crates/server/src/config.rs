@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) sandbox: Sandbox,
     pub(crate) profiles: Profiles,
     pub(crate) runs: Runs,
+    pub(crate) events: Events,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
 }
@@ -163,6 +164,13 @@ pub(crate) struct Runs {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Events {
+    #[serde(deserialize_with = "units::optional_duration")]
+    pub(crate) retention: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     #[serde(deserialize_with = "units::whole")]
     pub(crate) requests_per_window: u32,
@@ -180,6 +188,8 @@ pub(crate) struct Limits {
     pub(crate) max_connections: u32,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) header_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) write_timeout: Duration,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) body_timeout: Duration,
     #[serde(deserialize_with = "units::duration")]

@@ -1,9 +1,10 @@
 //! Serves a router on a listener.
 //!
-//! By hand and not with `axum::serve`, which has no limit for how long a client may take to send its headers, nor for how
-//! many there may be.
+//! By hand and not with `axum::serve`, which has no limit for how long a client may take to send its headers or to read
+//! what it is sent, nor for how many there may be.
 
 mod opening;
+mod taking;
 
 use std::{
     net::SocketAddr,
@@ -24,7 +25,10 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use self::opening::Opening;
+use self::{
+    opening::Opening,
+    taking::{Bodies, Writing},
+};
 use crate::lifecycle::Lifecycle;
 
 /// Far above what clients send; each costs memory before anything is known of who sends it.
@@ -45,6 +49,8 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Limits {
     /// How long a connection may take to send a request's headers.
     pub(crate) header_timeout: Duration,
+    /// How long a client may take nothing of what there is for it.
+    pub(crate) write_timeout: Duration,
     /// Connections at once; those above wait until one ends.
     pub(crate) max_connections: usize,
 }
@@ -77,11 +83,18 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
                 continue;
             }
         };
-        let connection = connection(&server, stream, address, router.clone(), limits.header_timeout);
+        let bodies = Bodies::new(limits.write_timeout);
+        let connection = connection(&server, stream, address, router.clone(), limits, bodies.clone());
         let (watched, hard) = (graceful.watch(connection), lifecycle.hard.clone());
         lifecycle.tracker.spawn(async move {
             // A client that goes away or talks nonsense is its own affair.
-            let ended = hard.run_until_cancelled(watched).await;
+            let ended = tokio::select! {
+                ended = hard.run_until_cancelled(watched) => ended,
+                () = bodies.stalled() => {
+                    tracing::debug!(%address, "a client takes nothing (limits.write_timeout): its connection is cut");
+                    None
+                }
+            };
             drop(place);
             if let Some(Err(err)) = ended {
                 tracing::debug!(%address, "a connection ended badly: {err}");
@@ -98,7 +111,8 @@ fn connection(
     stream: TcpStream,
     address: SocketAddr,
     router: Router,
-    header_timeout: Duration,
+    limits: Limits,
+    bodies: Arc<Bodies>,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + use<> {
     // Events are small, and each is to leave at once.
     if let Err(err) = stream.set_nodelay(true) {
@@ -109,9 +123,11 @@ fn connection(
     }
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
-        router.clone().oneshot(request.map(Body::new))
+        let (answer, bodies) = (router.clone().oneshot(request.map(Body::new)), bodies.clone());
+        async move { answer.await.map(|response| response.map(|body| bodies.watch(body))) }
     });
-    server.serve_connection(TokioIo::new(Opening::new(stream, header_timeout)), service).into_owned()
+    let stream = Writing::new(Opening::new(stream, limits.header_timeout), limits.write_timeout);
+    server.serve_connection(TokioIo::new(stream), service).into_owned()
 }
 
 fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {

@@ -163,11 +163,12 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     let warm = api.sandboxes.clone();
     tracker.spawn(soft.clone().run_until_cancelled_owned(async move { warm.keep_warm().await }));
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
-    tracker.spawn(sweep::run(api.store.clone(), soft.clone()));
+    tracker.spawn(sweep::run(api.store.clone(), loaded.config.events.retention, soft.clone()));
     let asking = models::ask(claude, catalogue, wiring::executor_options(&loaded.config), api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
     let limits = http::Limits {
         header_timeout: api.settings.header_timeout,
+        write_timeout: loaded.config.limits.write_timeout,
         max_connections: loaded.config.limits.max_connections as usize,
     };
     lifecycle.spawn_vital("http", http::serve(listener, api::router(api), limits, lifecycle.clone()));

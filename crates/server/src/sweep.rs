@@ -1,4 +1,5 @@
-//! Forgets what has had its time: idempotency keys after a day, the secrets of runs that are over.
+//! Forgets what has had its time: idempotency keys after a day, the secrets of runs that are over, old events where the
+//! operator wants that (`events.retention`).
 
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Rows removed by one statement: few enough that nobody waits for their locks.
 const BATCH: i64 = 1000;
 
+/// Threads whose logs one statement shortens.
+const THREADS: i64 = 20;
+
 /// Sweeps until the token is cancelled, the first time at once. Servers may sweep side by side.
-pub(crate) async fn run(store: Store, stop: CancellationToken) {
+pub(crate) async fn run(store: Store, retention: Option<Duration>, stop: CancellationToken) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match stop.run_until_cancelled(once(&store)).await {
+        match stop.run_until_cancelled(once(&store, retention)).await {
             None => return,
             Some(Ok(())) => {}
             Some(Err(err)) => {
@@ -26,8 +30,11 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
     }
 }
 
-async fn once(store: &Store) -> store::Result<()> {
+async fn once(store: &Store, retention: Option<Duration>) -> store::Result<()> {
     while store.sweep_requests(BATCH).await? > 0 {}
     while store.sweep_run_secrets(BATCH).await? > 0 {}
+    if let Some(age) = retention {
+        while store.forget_events(age, THREADS).await? > 0 {}
+    }
     Ok(())
 }

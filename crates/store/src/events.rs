@@ -1,5 +1,6 @@
-//! The event log of a thread: pages of it. Following it is `tail`, appending to it is `leases`.
+//! The event log of a thread: parts of it. Following it is `tail`, appending to it is `leases`, shortening it `retention`.
 
+use chrono::{DateTime, Utc};
 use domain::{
     ThreadId,
     event::{Event, Recorded},
@@ -8,8 +9,27 @@ use sqlx::{Row, postgres::PgRow};
 
 use crate::{Error, Result, Store, row::ReadColumn};
 
+/// A part of a log.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// What was asked for and is kept no longer; it lies before the events.
+    pub gap: Option<Gap>,
+    pub events: Vec<Recorded>,
+}
+
+/// Events that are kept no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The number of the first one that was asked for.
+    pub from: i64,
+    /// The number of the last one.
+    pub to: i64,
+    /// When the last one was forgotten.
+    pub since: DateTime<Utc>,
+}
+
 impl Store {
-    /// Gives up to `limit` events with `after < sequence < before`, in order.
+    /// Gives up to `limit` of the events with `after < sequence < before` that are kept, in order.
     pub async fn list_events(
         &self,
         thread: &ThreadId,
@@ -17,20 +37,40 @@ impl Store {
         before: Option<i64>,
         limit: i64,
     ) -> Result<Vec<Recorded>> {
+        Ok(self.read_log(thread, after, before, limit).await?.events)
+    }
+
+    /// The same, and tells what of it is gone.
+    pub async fn read_log(&self, thread: &ThreadId, after: i64, before: Option<i64>, limit: i64) -> Result<Part> {
+        let before = before.unwrap_or(i64::MAX);
+        // One statement: between two of them more could be forgotten.
         let rows = sqlx::query(
-            "-- list_events
-             select * from events
-             where thread_id = $1 and sequence > $2 and sequence < $3
-             order by sequence
-             limit $4",
+            "-- read_log
+             select t.forgotten_sequence, t.forgotten_at, e.*
+             from threads t left join lateral (
+                 select * from events
+                 where thread_id = $1 and sequence > $2 and sequence < $3
+                 order by sequence
+                 limit $4
+             ) e on true
+             where t.id = $1
+             order by e.sequence",
         )
         .bind(thread.as_str())
         .bind(after)
-        .bind(before.unwrap_or(i64::MAX))
+        .bind(before)
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(read).collect()
+        let Some(first) = rows.first() else { return Ok(Part::default()) };
+        let (from, to) = (after + 1, first.try_get::<i64, _>("forgotten_sequence")?.min(before.saturating_sub(1)));
+        let gap = match first.try_get::<Option<DateTime<Utc>>, _>("forgotten_at")? {
+            Some(since) if from <= to => Some(Gap { from, to, since }),
+            Some(_) | None => None,
+        };
+        let is_empty = first.try_get::<Option<i64>, _>("sequence")?.is_none();
+        let events = if is_empty { Vec::new() } else { rows.iter().map(read).collect::<Result<_>>()? };
+        Ok(Part { gap, events })
     }
 }
 

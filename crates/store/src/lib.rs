@@ -27,6 +27,7 @@ pub mod postgres;
 pub mod projects;
 pub mod queue;
 pub mod responses;
+pub mod retention;
 pub mod rewind;
 pub mod runs;
 pub mod seal;

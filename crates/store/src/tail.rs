@@ -2,6 +2,9 @@
 //!
 //! Read what is after N, then wait for a hint, repeat. Interest is registered before the read, so what is committed in
 //! between wakes us; and we look again every [`POLL`] anyway, since a hint may come from another server and get lost.
+//!
+//! Whoever reads a tail may stop in the middle of a read, since its client takes nothing more. So reads are made by tasks
+//! of their own: a connection that a future nobody polls has taken would be lost to everybody else.
 
 use std::time::Duration;
 
@@ -13,7 +16,12 @@ use domain::{
 use futures::Stream;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::{Result, Store, hub::Watch, row::ReadColumn};
+use crate::{
+    Error, Result, Store,
+    events::{Gap, Part},
+    hub::Watch,
+    row::ReadColumn,
+};
 
 /// The floor under lost hints.
 const POLL: Duration = Duration::from_secs(1);
@@ -37,13 +45,16 @@ pub enum Tailed {
     Event(Box<Recorded>),
     /// On its way, not numbered; the finished item repeats it.
     Delta(Delta),
+    /// Events that the reader has asked for and that are kept no longer. What comes next is numbered above it.
+    Gap(Gap),
 }
 
 impl Store {
     /// Streams the thread's events after the number `after`, each exactly once and in order, and ends as `until` says.
     ///
     /// Deltas come between the events, never before an event that was committed before them. A reader who is too slow
-    /// for deltas loses some; events are never lost.
+    /// for deltas loses some; events are never lost, unless they had been forgotten: that is told by a gap. A tail until
+    /// the end of a run ends too where that end is forgotten.
     pub fn tail(
         &self,
         thread: ThreadId,
@@ -58,10 +69,21 @@ impl Store {
             loop {
                 watch.sequence.mark_unchanged();
                 // Asked before reading: if no run is under way now, the read below sees everything there will be.
-                let is_idle = until == Until::Idle && !store.has_active_run(&thread).await?;
+                let is_idle = until == Until::Idle && !is_active(&store, &thread).await?;
                 loop {
-                    let events = store.list_events(&thread, cursor, None, BATCH).await?;
+                    let Part { gap, events } = read(&store, &thread, cursor).await?;
                     let is_last = events.len() < BATCH as usize;
+                    if let Some(gap) = gap {
+                        cursor = gap.to;
+                        yield Tailed::Gap(gap);
+                        // Runs are forgotten as a whole: of one that began in the gap and is over, nothing follows.
+                        if let Until::RunFinished(run) = &until && is_over(&store, run).await? {
+                            let is_told = |event: &Recorded| event.run_id.as_ref() == Some(run);
+                            if !events.iter().any(is_told) {
+                                return;
+                            }
+                        }
+                    }
                     for event in events {
                         cursor = event.sequence;
                         let is_end = matches!(
@@ -111,6 +133,27 @@ impl Store {
             sqlx::query("select status from runs where id = $1").bind(run.as_str()).fetch_optional(&self.pool).await?;
         row.map(|row| row.parse("status")).transpose()
     }
+}
+
+/// Reads on, to the end even where nobody waits for it any more.
+async fn read(store: &Store, thread: &ThreadId, after: i64) -> Result<Part> {
+    let (store, thread) = (store.clone(), thread.clone());
+    detached(async move { store.read_log(&thread, after, None, BATCH).await }).await
+}
+
+async fn is_active(store: &Store, thread: &ThreadId) -> Result<bool> {
+    let (store, thread) = (store.clone(), thread.clone());
+    detached(async move { store.has_active_run(&thread).await }).await
+}
+
+async fn is_over(store: &Store, run: &RunId) -> Result<bool> {
+    let (store, run) = (store.clone(), run.clone());
+    detached(async move { Ok(store.find_run_status(&run).await?.is_some_and(RunStatus::is_over)) }).await
+}
+
+/// Runs a read to its end on a task of its own, so that it gives its connection back whether or not it is waited for.
+pub async fn detached<T: Send + 'static>(read: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(read).await.unwrap_or_else(|err| Err(Error::unreadable("the log")(err)))
 }
 
 /// Waits for something to show: a delta that belongs after `cursor`, or `None` when the log shall be read again.

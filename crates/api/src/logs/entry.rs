@@ -6,11 +6,11 @@ use domain::{
     message::{Message, Role},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use store::logs::AddedLog;
+use serde_json::{Map, Value, json};
+use store::{events::Gap, logs::AddedLog};
 use utoipa::ToSchema;
 
-use crate::{check::Fields, timestamp::Timestamp};
+use crate::{check::Fields, timestamp::Timestamp, wire_event::GapView};
 
 /// A line. Clients read either `role`, `content`, `timestamp` and `relativeTime`, or `type`, `message`, `createdAt` and
 /// `time`; both say the same.
@@ -81,6 +81,15 @@ impl LogEntry {
             run_id: message.run_id.as_ref().map(ToString::to_string),
             metadata: message.metadata.clone().map(Value::Object),
             ..Self::new(message.content.clone(), LogLevel::Info, "message", message.created_at)
+        }
+    }
+
+    /// Makes the line that stands for events that are gone.
+    pub(super) fn of_gap(gap: &Gap) -> Self {
+        let message = format!("The events {} to {} are kept no longer.", gap.from, gap.to);
+        Self {
+            metadata: Some(json!({"gap": GapView::from(*gap)})),
+            ..Self::new(message, LogLevel::Warning, "gap", gap.since)
         }
     }
 

@@ -5,10 +5,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    RunId,
+    RunId, ThreadId,
     event::{DecidedCall, Delta, Event, Item, LogLevel, Recorded, Steering},
     run::{Outcome, Spent},
 };
+
+use store::events::Gap;
 
 use crate::permissions::reason;
 
@@ -109,6 +111,17 @@ pub(crate) fn render_delta(delta: Delta) -> WireEvent {
         Delta::ToolOutput { call_id, text } => Kind::ToolOutputDelta { item_id: call_id, delta: DeltaView { text } },
     };
     WireEvent { kind, sequence: None, origin: None }
+}
+
+/// Gives the event that tells of others that are gone. It has the number of the last of them, to resume after.
+pub(crate) fn render_gap(thread: &ThreadId, gap: Gap) -> WireEvent {
+    let origin = Origin { thread_id: thread.to_string(), run_id: None, timestamp: gap.since.into() };
+    WireEvent { kind: Kind::Gap { gap: gap.into() }, sequence: Some(gap.to), origin: Some(origin) }
+}
+
+/// Gives the end of a run from what is known of it without its events.
+pub(crate) fn render_end(run: &str, outcome: &Outcome, spent: Spent) -> Vec<WireEvent> {
+    finished(run, outcome, spent).into_iter().map(WireEvent::of).collect()
 }
 
 impl Kind {

@@ -24,7 +24,7 @@ fn said(text: String) -> Checkpoint {
 async fn sequences(tail: impl Stream<Item = store::Result<Tailed>>) -> Vec<i64> {
     tail.filter_map(async |tailed| match tailed.expect("reads") {
         Tailed::Event(event) => Some(event.sequence),
-        Tailed::Delta(_) => None,
+        Tailed::Delta(_) | Tailed::Gap(_) => None,
     })
     .collect()
     .await
@@ -106,13 +106,33 @@ async fn a_delta_never_comes_before_an_event_committed_before_it_nor_after_its_i
                 deltas += 1;
                 assert_eq!(text.split('.').next(), Some(items.to_string().as_str()), "a delta of the item being made");
             }
-            Tailed::Delta(_) => unreachable!("only text is sent"),
+            Tailed::Delta(_) | Tailed::Gap(_) => unreachable!("only text is sent, and all is kept"),
         }
     }
     writing.await.expect("ends");
     assert_eq!(items, 50);
     assert!(deltas > 100, "most deltas are seen: {deltas}");
     assert!(!database.store.hub().is_watched(&thread), "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_who_stop_in_the_middle_of_a_read_keep_no_connection() {
+    let database = Database::start().await;
+    let thread = thread(&database).await;
+    start(&database, &thread).await;
+    let claimed = claim(&database.store).await;
+    write(database.store.clone(), claimed, 300).await;
+    // More of them than the pool has connections (16). Each is polled until it waits for the database, and never again.
+    let mut stalled: Vec<_> = (0..60).map(|_| Box::pin(database.store.tail(thread.clone(), 0, Until::Idle))).collect();
+    for tail in &mut stalled {
+        assert!(futures::poll!(tail.next()).is_pending(), "it waits for the database");
+    }
+    for _ in 0..20 {
+        database.store.ping().await.expect("there is a connection");
+    }
+    // Whoever reads on has lost nothing.
+    assert_eq!(sequences(stalled.remove(30)).await, (1..=303).collect::<Vec<_>>());
+    assert_eq!(stalled.len(), 59);
 }
 
 async fn next_events(tail: &mut (impl Stream<Item = store::Result<Tailed>> + Unpin), count: usize) {

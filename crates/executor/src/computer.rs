@@ -40,6 +40,7 @@ impl Computer {
             .workspace(&environment.id)
             .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
         let is_running = parts.sandboxes.is_open(&spec);
+        let values: Vec<SecretString> = secrets.iter().map(|(_, value)| value.clone()).collect();
         let context = Context::new(
             parts.sandboxes.clone(),
             spec,
@@ -47,6 +48,7 @@ impl Computer {
             variables(run, environment, secrets),
             parts.web.clone(),
         );
+        let context = context.hiding(values.iter().map(ExposeSecret::expose_secret));
         Ok(Self { tools: Tools::new(has_internet), context: context.into(), workspace, is_running, warming: None })
     }
 

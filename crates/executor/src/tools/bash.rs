@@ -170,7 +170,7 @@ struct Ran {
 
 /// Takes the command's output until it has ended, or kills it.
 async fn follow(cx: &Context, call: &Call<'_>, sandbox: &Sandbox, mut process: Process) -> Result<Ran, ToolError> {
-    let mut output = Output::default();
+    let mut output = Output::redacted(cx.redactor.clone());
     let mut progress = Progress::new(call.show);
     let mut held: Vec<u8> = Vec::new();
     let mut spill: Option<Result<Spill, Error>> = None;

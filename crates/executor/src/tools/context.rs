@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 use sandbox::{Error, FileContent, Sandbox, Sandboxes, Spec, Written};
 use tokio::time::Instant;
 
-use super::{ToolError, for_model, web};
+use super::{ToolError, for_model, redact::Redactor, web};
 
 /// Where a run begins to work.
 pub(super) const WORKSPACE: &str = "/workspace";
@@ -34,6 +34,7 @@ pub struct Context {
     spec: Spec,
     pub(super) group: String,
     pub(super) env: Vec<(String, String)>,
+    pub(super) redactor: Arc<Redactor>,
     pub(super) web: web::Client,
     pub(super) pages: web::Cache,
     cwd: Mutex<String>,
@@ -66,12 +67,20 @@ impl Context {
             spec,
             group: group.into(),
             env,
+            redactor: Arc::default(),
             web,
             pages: web::Cache::default(),
             cwd: Mutex::new(WORKSPACE.to_owned()),
             seen: Mutex::default(),
             media_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Has the values replaced wherever a tool would give them.
+    #[must_use]
+    pub fn hiding<'a>(mut self, secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        self.redactor = Arc::new(Redactor::new(secrets));
+        self
     }
 
     /// Gives the run's computer, started if it does not run. An engine that is being restarted is waited for.

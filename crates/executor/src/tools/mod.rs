@@ -20,6 +20,7 @@ mod output;
 mod path;
 mod progress;
 mod read;
+pub(crate) mod redact;
 mod search;
 mod spill;
 mod text;
@@ -167,15 +168,20 @@ impl Tools {
                 call.stop.run_until_cancelled(work).await.unwrap_or(Err(ToolError::Stopped))
             }
         };
+        // Before anything is cut: a half of a secret would not be found.
+        let redactor = &cx.redactor;
         let mut outcome = match result {
-            Err(ToolError::ForModel(text)) => return Err(ToolError::ForModel(text::cap(text, MAX_RESULT_CHARS))),
+            Err(ToolError::ForModel(text)) => {
+                return Err(ToolError::ForModel(text::cap(redactor.redact(text), MAX_RESULT_CHARS)));
+            }
             other => other?,
         };
         for block in &mut outcome.content {
             if let ResultBlock::Text(text) = block {
-                *text = text::cap(std::mem::take(text), MAX_RESULT_CHARS);
+                *text = text::cap(redactor.redact(std::mem::take(text)), MAX_RESULT_CHARS);
             }
         }
+        outcome.detail = outcome.detail.map(|detail| redactor.redact_detail(detail));
         Ok(outcome)
     }
 

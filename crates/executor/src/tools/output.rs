@@ -1,6 +1,12 @@
 //! What a command wrote, as much of it as a model should read: all of it while it is short, head and tail when not.
 
-use super::{clean::Cleaner, text};
+use std::sync::Arc;
+
+use super::{
+    clean::Cleaner,
+    redact::{Redaction, Redactor},
+    text,
+};
 
 /// The longest output that is given whole, in characters.
 pub(super) const MAX_INLINE_CHARS: usize = 30_000;
@@ -13,6 +19,7 @@ const TAIL: usize = 5_000;
 #[derive(Debug, Default)]
 pub(super) struct Output {
     cleaner: Cleaner,
+    redaction: Redaction,
     /// The beginning: everything, until it is too long to be given whole.
     head: String,
     head_chars: usize,
@@ -31,11 +38,17 @@ pub(super) enum Shown {
 }
 
 impl Output {
+    /// With secrets taken out of it.
+    pub(super) fn redacted(redactor: Arc<Redactor>) -> Self {
+        Self { redaction: Redaction::new(redactor), ..Self::default() }
+    }
+
     /// Takes the next bytes and gives what they add to the text, for those who watch.
     pub(super) fn push(&mut self, bytes: &[u8]) -> String {
         self.bytes += bytes.len() as u64;
         let mut new = String::new();
         self.cleaner.feed(bytes, &mut new);
+        let new = self.redaction.push(new);
         self.keep(&new);
         new
     }
@@ -54,6 +67,7 @@ impl Output {
     pub(super) fn end(&mut self) {
         let mut rest = String::new();
         self.cleaner.finish(&mut rest);
+        let rest = self.redaction.push(rest) + &self.redaction.finish();
         self.keep(&rest);
     }
 

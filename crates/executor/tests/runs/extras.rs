@@ -165,3 +165,53 @@ async fn an_answer_is_held_against_its_schema_and_asked_for_again() {
     server.stop_soft().await;
     world.end().await;
 }
+
+/// All that watchers of the thread are shown, to the end of the run.
+async fn watched(world: &World, started: &Started) -> String {
+    use futures::StreamExt;
+    let until = store::tail::Until::RunFinished(started.run_id.clone());
+    let tail = world.store().tail(world.thread.clone(), started.after_sequence, until);
+    tail.map(|tailed| format!("{:?}\n", tailed.expect("reads"))).collect().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_what_commands_print_however_they_print_it() {
+    let commands = [
+        "env; cat /proc/self/environ; echo \"$TOKEN\" > /workspace/leak",
+        // In two pieces, with time between them.
+        "printf %s \"${TOKEN:0:9}\"; sleep 0.4; echo \"${TOKEN:9}\"",
+        // Where long output is cut, whatever stands there.
+        "for n in $(seq 4000); do printf '%s ' \"$TOKEN\"; done",
+        "cat /workspace/leak; exit 3",
+    ];
+    let world = World::new(move |asked| match asked.round {
+        n if n < commands.len() => bash(commands[n]),
+        4 => Reply::tool("Read", serde_json::json!({"file_path": "/workspace/leak"})),
+        5 => Reply::tool("Grep", serde_json::json!({"pattern": "canary", "output_mode": "content"})),
+        _ => Reply::text("ok"),
+    })
+    .await;
+    let server = world.server("node_a").await;
+    let id = RunId::generate();
+    let value = "canary-5f2c91d0e7";
+    let secrets = [("TOKEN".to_owned(), value.to_owned().into())];
+    let secrets = world.store().seal_run_secrets(&id, &secrets);
+    let setup_scripts = vec!["echo $TOKEN".to_owned()];
+    let options = RunOptions { setup_scripts, ..RunOptions::default() };
+    let new = NewRun { id: Some(id), messages: vec!["go".into()], secrets, options, ..NewRun::default() };
+    let started = world.store().start_run(&world.database.project, &world.thread, new).await.expect("a run");
+    let shown = watched(&world, &started).await;
+    assert_eq!(world.finished_calls().await.len(), 7);
+    assert_eq!(world.file("leak").as_deref(), Some("canary-5f2c91d0e7\n"), "the commands have it");
+    let transcript = format!("{:?}", world.store().load_transcript(&world.thread).await.expect("reads"));
+    for (what, text) in [("what is shown", &shown), ("the transcript", &transcript)] {
+        // Nor the half of one, where something was cut.
+        assert!(!text.contains("canary-5f") && !text.contains("c91d0e7"), "{what}");
+        assert!(text.matches("[redacted]").count() >= 7, "{what}");
+    }
+    for request in world.claude.requests() {
+        assert!(!request.json().to_string().contains(value));
+    }
+    server.stop_soft().await;
+    world.end().await;
+}

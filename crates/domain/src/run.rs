@@ -195,6 +195,8 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    pub const ALL: [Self; 4] = [Self::Message, Self::Compact, Self::Clear, Self::Resume];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Message => "message",
@@ -257,6 +259,8 @@ pub struct Run {
     pub fruitless_attempts: i32,
     /// The number of its first event.
     pub first_sequence: i64,
+    /// The model that it goes on with, after its own could not answer.
+    pub fallback_model: Option<String>,
     pub outcome: Option<Outcome>,
     pub spent: Spent,
     pub turns: i32,

@@ -8,6 +8,7 @@ use domain::{
     event::{Delta, Event, LogLevel},
 };
 use futures::StreamExt;
+use store::leases::Checkpoint;
 
 use crate::{computer::Computer, drive::Driver, error::End};
 
@@ -58,7 +59,9 @@ impl Driver<'_> {
                     Some(fallback) => {
                         let (from, to) = (std::mem::replace(request, fallback).model, request.model.clone());
                         broken = 0;
-                        self.record(Event::ModelChanged { from, to, reason: err.to_string() }).await?;
+                        let fallback_model = Some(to.clone());
+                        let events = vec![Event::ModelChanged { from, to, reason: err.to_string() }];
+                        self.checkpoint(Checkpoint { events, fallback_model, ..Checkpoint::default() }).await?;
                     }
                     None => return Err(to_end(err)),
                 },
@@ -73,14 +76,19 @@ impl Driver<'_> {
         if !err.is_retryable() || model == request.model {
             return None;
         }
-        let known = catalogue.find(model);
+        Some(self.with_model(request, model))
+    }
+
+    /// Gives the request for another model, within what that one can do.
+    pub(crate) fn with_model(&self, request: &claude::Request, model: &str) -> claude::Request {
+        let known = self.parts.catalogue.find(model);
         let most = known.and_then(|known| u32::try_from(known.max_output_tokens).ok()).unwrap_or(u32::MAX);
-        Some(claude::Request {
+        claude::Request {
             model: model.to_owned(),
             max_tokens: request.max_tokens.min(most),
             effort: request.effort.filter(|effort| known.is_some_and(|known| known.effort.contains(effort))),
             ..request.clone()
-        })
+        }
     }
 
     async fn ask_once(

@@ -66,7 +66,7 @@ impl Driver<'_> {
         let thread = self.parts.store.find_thread(&self.run.project_id, &self.run.thread_id).await?;
         self.bounds.of_thread = thread.map(|thread| thread.limits).unwrap_or_default();
         if !self.bounds.of_thread.is_empty() {
-            self.bounds.others = self.parts.store.used_by_others(&self.run.thread_id, &self.run.id).await?;
+            self.bounds.others = self.parts.store.used_by_others(&self.run.thread_id, Some(&self.run.id)).await?;
         }
         Ok(())
     }

@@ -194,7 +194,11 @@ impl Driver<'_> {
             self.begin(&mut loaded, agent.as_ref(), &environment, &computer, &messages).await?;
         }
         let system = loaded.system.take().expect("a run that has begun has a system prompt");
-        let request = self.request(agent.as_ref(), system, &computer);
+        let mut request = self.request(agent.as_ref(), system, &computer);
+        if let Some(fallback) = &run.fallback_model {
+            // The run's own model could not answer an earlier attempt, and was given up for this run.
+            request = self.with_model(&request, fallback);
+        }
         let (time_left, signal) = (self.time_left(), self.signal);
         let clock = async move {
             if let Some(time_left) = time_left {
@@ -296,6 +300,8 @@ impl Driver<'_> {
                 self.take_notes(&mut loaded.conversation, Reason::Any).await?;
             }
             self.compact_if_full(&mut request, loaded).await?;
+            // The summary was a model call too, and may have been the last that the run could afford.
+            self.check_bounds()?;
             let asked_at = Instant::now();
             let (response, blocks) = match self.ask(&mut request, &loaded.conversation).await {
                 Err(end) if end.is_window_exceeded() => {

@@ -124,6 +124,12 @@ async fn answer(parts: &Parts, question: &ClaimedQuestion) -> Result<Given, End>
     let Some(thread) = parts.store.find_thread(&question.project_id, &question.thread_id).await? else {
         return Ok(Given::failed("not_found", "The thread was deleted."));
     };
+    if !thread.limits.is_empty() {
+        let used = parts.store.used_by_others(&thread.id, None).await?;
+        if let Some(reached) = thread.limits.reached(&used) {
+            return Ok(Given::failed(reached.code(), reached.sentence("thread")));
+        }
+    }
     let entries = parts.store.load_transcript(&thread.id).await?;
     let model = match parts.store.find_context_usage(&thread.id).await? {
         Some(usage) => usage.model,

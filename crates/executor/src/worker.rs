@@ -3,7 +3,7 @@
 //! A permit is taken before a claim, so a run is never claimed that cannot be driven. A hint says "look again"; the poll
 //! under it finds what no hint told of: runs queued by other servers, leases that ended.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use store::{
     Store,
@@ -24,6 +24,9 @@ use crate::{
 
 /// Runs claimed by one statement at most.
 const CLAIM_BATCH: usize = 16;
+
+/// How often a server is heard of; one that has been silent for a minute is not counted.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(15);
 
 /// Drives runs. One per process.
 pub struct Executor {
@@ -48,6 +51,10 @@ impl Executor {
         tokio::select! {
             _ = futures::future::join(self.work(&soft, &hard), side_questions::work(&self.parts, &soft)) => {}
             never = relay_cancels(&self.parts) => match never {},
+            never = announce(&self.parts) => match never {},
+        }
+        if let Err(err) = self.parts.store.withdraw_server().await {
+            tracing::debug!(error = &err as &dyn std::error::Error, "cannot say that this server takes no more runs");
         }
     }
 
@@ -108,6 +115,16 @@ impl Executor {
         }
         tracker.close();
         tracker.wait().await;
+    }
+}
+
+/// Tells the other servers how many runs this one drives, for as long as it does.
+async fn announce(parts: &Parts) -> std::convert::Infallible {
+    loop {
+        if let Err(err) = parts.store.announce_server(parts.options.concurrent_runs).await {
+            tracing::debug!(error = &err as &dyn std::error::Error, "cannot tell of this server, trying again");
+        }
+        tokio::time::sleep(ANNOUNCE_EVERY).await;
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Load {
     pub running: i64,
     /// Of all projects: waiting for a worker.
     pub queued: i64,
+    /// How many all servers together drive at once; 0 where none has said.
+    pub capacity: i64,
 }
 
 impl Store {
@@ -56,7 +58,8 @@ impl Store {
         Ok(())
     }
 
-    /// Asks a run to stand still at its next checkpoint; one that no worker has begun stands still at once.
+    /// Asks a run to stand still at its next checkpoint; one that no worker has stands still at once. What a run waits for
+    /// may be decided while it stands still, and lets it go on only after it was resumed.
     ///
     /// # Errors
     /// `NotFound` for a run that is not the thread's; `State` for one that cannot be paused as it stands.
@@ -73,7 +76,7 @@ impl Store {
                 tx.commit().await?;
                 Ok(status)
             }
-            RunStatus::Queued => {
+            RunStatus::Queued | RunStatus::Waiting => {
                 sqlx::query("update runs set pause_requested_at = now() where id = $1")
                     .bind(run.as_str())
                     .execute(&mut *tx)
@@ -100,9 +103,14 @@ impl Store {
         let row = sqlx::query(
             "-- resume_run
              update runs
-             set status = case status when 'paused' then 'queued' else status end,
+             set status = case
+                     when status <> 'paused' then status
+                     -- Nothing to do for a worker before all is decided.
+                     when open_requests > 0 then 'waiting'
+                     else 'queued'
+                 end,
                  pause_requested_at = null,
-                 parked_at = case status when 'paused' then null else parked_at end
+                 parked_at = case when status = 'paused' and open_requests = 0 then null else parked_at end
              where id = $1
              returning status",
         )
@@ -198,22 +206,28 @@ impl Store {
         Ok(self.hint_started(Started { thread_id: thread.clone(), run_id, after_sequence }))
     }
 
-    /// Gives what the thread's other runs have used.
-    pub async fn used_by_others(&self, thread: &ThreadId, run: &RunId) -> Result<Used> {
+    /// Gives what was used in the thread, but for one run: by its other runs, by side questions and for titles.
+    ///
+    /// Tokens and money are the thread's own sums, which everything is added to; turns and time are those of runs.
+    pub async fn used_by_others(&self, thread: &ThreadId, run: Option<&RunId>) -> Result<Used> {
         let row = sqlx::query(
             "-- used_by_others
-             select coalesce(sum(input_tokens), 0)::bigint as input_tokens,
-                 coalesce(sum(output_tokens), 0)::bigint as output_tokens,
-                 coalesce(sum(cache_read_tokens), 0)::bigint as cache_read_tokens,
-                 coalesce(sum(cache_write_tokens), 0)::bigint as cache_write_tokens,
-                 coalesce(sum(cost_micro_usd), 0)::bigint as cost_micro_usd,
-                 coalesce(sum(turns), 0)::bigint as turns,
-                 coalesce(sum(worked_ms), 0)::bigint as worked_ms
-             from runs
-             where thread_id = $1 and id <> $2",
+             select (t.input_tokens - coalesce(own.input_tokens, 0))::bigint as input_tokens,
+                 (t.output_tokens - coalesce(own.output_tokens, 0))::bigint as output_tokens,
+                 (t.cache_read_tokens - coalesce(own.cache_read_tokens, 0))::bigint as cache_read_tokens,
+                 (t.cache_write_tokens - coalesce(own.cache_write_tokens, 0))::bigint as cache_write_tokens,
+                 (t.cost_micro_usd - coalesce(own.cost_micro_usd, 0))::bigint as cost_micro_usd,
+                 (
+                     select coalesce(sum(turns), 0)::bigint from runs where thread_id = $1 and id is distinct from $2
+                 ) as turns,
+                 (
+                     select coalesce(sum(worked_ms), 0)::bigint from runs where thread_id = $1 and id is distinct from $2
+                 ) as worked_ms
+             from threads t left join runs own on own.thread_id = t.id and own.id = $2
+             where t.id = $1",
         )
         .bind(thread.as_str())
-        .bind(run.as_str())
+        .bind(run.map(RunId::as_str))
         .fetch_one(&self.pool)
         .await?;
         Ok(Used {
@@ -229,7 +243,11 @@ impl Store {
             "-- load
              select count(*) filter (where project_id = $1) as of_project,
                  count(*) filter (where status = 'running') as running,
-                 count(*) filter (where status = 'queued') as queued
+                 count(*) filter (where status = 'queued') as queued,
+                 (
+                     select coalesce(sum(concurrent_runs), 0)::bigint from servers
+                     where seen_at > now() - interval '1 minute'
+                 ) as capacity
              from runs
              where status in ('queued', 'running')",
         )
@@ -240,19 +258,49 @@ impl Store {
             of_project: row.try_get("of_project")?,
             running: row.try_get("running")?,
             queued: row.try_get("queued")?,
+            capacity: row.try_get("capacity")?,
         })
+    }
+
+    /// Says that this server drives up to `concurrent_runs` runs at once. It counts for a minute.
+    pub async fn announce_server(&self, concurrent_runs: usize) -> Result<()> {
+        sqlx::query(
+            "-- announce_server
+             with gone as (
+                 delete from servers where seen_at < now() - interval '1 day'
+             )
+             insert into servers (node, concurrent_runs) values ($1, $2)
+             on conflict (node) do update set concurrent_runs = excluded.concurrent_runs, seen_at = now()",
+        )
+        .bind(&*self.node)
+        .bind(i32::try_from(concurrent_runs).unwrap_or(i32::MAX))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Says that this server drives no more runs.
+    pub async fn withdraw_server(&self) -> Result<()> {
+        sqlx::query("delete from servers where node = $1").bind(&*self.node).execute(&self.pool).await?;
+        Ok(())
     }
 }
 
-/// Makes a queued run that the caller has locked stand still. Gives the number of the event that tells of it.
+/// Makes a run without a worker, which the caller has locked, stand still. Gives the number of the event that tells of it.
 async fn park(tx: &mut sqlx::PgConnection, thread: &ThreadId, run: &RunId) -> Result<i64> {
     let row = sqlx::query(
         "-- park
          with run as (
-             update runs set status = 'paused', parked_at = now() where id = $2 and status = 'queued' returning id
+             update runs
+             set status = 'paused', parked_at = now()
+             where id = $2 and status in ('queued', 'waiting')
+             returning id, open_requests
          ), thread as (
              update threads t
-             set last_sequence = t.last_sequence + 1, updated_at = now()
+             -- A thread whose call still waits for somebody says so, whoever else it waits for.
+             set status = case when run.open_requests > 0 then 'permission_asked' else 'running' end,
+                 last_sequence = t.last_sequence + 1,
+                 updated_at = now()
              from run
              where t.id = $1
              returning t.id, t.last_sequence

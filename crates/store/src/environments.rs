@@ -164,6 +164,21 @@ impl Store {
     /// stay readable. Its files stay unless `wipes_files`, which leaves a wish that [`Store::list_wipes`] tells of.
     pub async fn delete_environment(&self, project: &ProjectId, id: &EnvironmentId, wipes_files: bool) -> Result<()> {
         let mut tx = self.pool.begin().await?;
+        let done = sqlx::query(
+            "-- delete_environment
+             update environments
+             set deleted_at = now(), is_default = false, wipe_requested_at = case when $3 then now() end
+             where project_id = $1 and id = $2 and deleted_at is null",
+        )
+        .bind(project.as_str())
+        .bind(id.as_str())
+        .bind(wipes_files)
+        .execute(&mut *tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(Error::not_found("Environment", id));
+        }
+        // Only now: a run that was starting held the environment's row, and is seen by this statement.
         let cancelled = sqlx::query(
             "-- delete_environment: cancel
              update runs
@@ -179,20 +194,6 @@ impl Store {
         .bind(project.as_str())
         .fetch_all(&mut *tx)
         .await?;
-        let done = sqlx::query(
-            "-- delete_environment
-             update environments
-             set deleted_at = now(), is_default = false, wipe_requested_at = case when $3 then now() end
-             where project_id = $1 and id = $2 and deleted_at is null",
-        )
-        .bind(project.as_str())
-        .bind(id.as_str())
-        .bind(wipes_files)
-        .execute(&mut *tx)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Err(Error::not_found("Environment", id));
-        }
         secrets::delete(&mut tx, id, &[]).await?;
         let mut stopped = Vec::new();
         for row in &cancelled {

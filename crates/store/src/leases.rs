@@ -11,7 +11,7 @@ use domain::{
     event::{Delta, Event, Steering},
     run::{Outcome, Run, Spent},
 };
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -100,6 +100,8 @@ pub struct Checkpoint {
     pub taken: Vec<String>,
     /// Notes that the entries above give to the model; each becomes a message of the thread.
     pub steering: Vec<Steering>,
+    /// The model that the run goes on with from here, whoever takes it up.
+    pub fallback_model: Option<String>,
 }
 
 /// One model call: what it used.
@@ -185,22 +187,42 @@ impl Store {
         .bind(i64::from(per_project))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let run = runs::read(row)?;
-                let last_sequence = row.try_get("last_sequence")?;
-                self.hub.hint_events(&run.thread_id, last_sequence);
-                let lease = Lease {
-                    run_id: run.id.clone(),
-                    thread_id: run.thread_id.clone(),
-                    token: row.try_get("lease_token")?,
-                    checkpoints: row.try_get("checkpoints")?,
-                    steers: run.steers,
-                    is_pause_requested: run.is_pause_requested,
-                };
-                Ok(Claimed { lease, run, last_sequence })
-            })
-            .collect()
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match read_claimed(row) {
+                Ok(run) => {
+                    self.hub.hint_events(&run.lease.thread_id, run.last_sequence);
+                    claimed.push(run);
+                }
+                // The others of the batch are as good as ever.
+                Err(err) => self.fail_unreadable(row, &err).await,
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Ends a claimed run whose row this version cannot read. Nobody could drive it, however often it is claimed.
+    async fn fail_unreadable(&self, row: &PgRow, why: &Error) {
+        tracing::error!(error = why as &dyn std::error::Error, "a claimed run cannot be read and is ended");
+        let outcome = Outcome::Failed {
+            code: "unreadable_run".into(),
+            message: "The run cannot be read by this version of the server.".into(),
+        };
+        let ended = async {
+            let (run, thread): (RunId, ThreadId) = (row.parse("id")?, row.parse("thread_id")?);
+            let mut tx = self.pool.begin().await?;
+            let spent = row.spent().unwrap_or_default();
+            let finished = finish(&mut tx, &run, Some(row.try_get("lease_token")?), &outcome, spent).await?;
+            tx.commit().await?;
+            if let Some(finished) = finished {
+                self.hint_finished(&thread, &finished);
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(err) = ended.await {
+            let error = &err as &dyn std::error::Error;
+            tracing::error!(error, "cannot end a run that cannot be read; its lease will end");
+        }
     }
 
     /// Ends the leases that this node held before it was restarted, so that its runs go on at once.
@@ -276,6 +298,7 @@ impl Store {
                      steers = r.steers - cardinality($17::text[]),
                      open_requests = r.open_requests + cardinality($22::text[]),
                      parked_at = null,
+                     fallback_model = coalesce($30, r.fallback_model),
                      worked_ms = r.worked_ms + coalesce(extract(epoch from now() - r.marked_at) * 1000, 0)::bigint,
                      marked_at = now(),
                      input_tokens = r.input_tokens + $9,
@@ -374,6 +397,7 @@ impl Store {
         .bind(requests.iter().map(|request| request.unanswered.as_str()).collect::<Vec<_>>())
         .bind(requests.iter().map(|request| request.ttl.as_millis() as i64).collect::<Vec<_>>())
         .bind(&checkpoint.taken)
+        .bind(checkpoint.fallback_model.as_deref())
         .fetch_optional(&self.pool)
         .await?;
         let last_sequence = match row {
@@ -460,6 +484,19 @@ impl Store {
     pub fn send_delta(&self, lease: &Lease, after: i64, delta: Delta) {
         self.hub.send_delta(&lease.thread_id, &lease.run_id, after, delta);
     }
+}
+
+fn read_claimed(row: &PgRow) -> Result<Claimed> {
+    let run = runs::read(row)?;
+    let lease = Lease {
+        run_id: run.id.clone(),
+        thread_id: run.thread_id.clone(),
+        token: row.try_get("lease_token")?,
+        checkpoints: row.try_get("checkpoints")?,
+        steers: run.steers,
+        is_pause_requested: run.is_pause_requested,
+    };
+    Ok(Claimed { lease, run, last_sequence: row.try_get("last_sequence")? })
 }
 
 /// What the end of a run has led to.

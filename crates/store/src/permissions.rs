@@ -185,11 +185,14 @@ impl Store {
                      status = case when r.status = 'waiting' and r.open_requests = 1 then 'queued' else r.status end
                  from decided
                  where r.id = decided.run_id
-                 returning r.id, r.status
+                 returning r.id, r.status, r.open_requests
              ), thread as (
                  update threads t
                  set last_sequence = t.last_sequence + 1,
-                     status = case when run.status = 'queued' then 'running' else t.status end,
+                     status = case
+                         when run.status = 'queued' or (run.status = 'paused' and run.open_requests = 0) then 'running'
+                         else t.status
+                     end,
                      updated_at = now()
                  from decided, run
                  where t.id = decided.thread_id

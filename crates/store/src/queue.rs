@@ -9,7 +9,7 @@ use domain::{
     MessageId, ProjectId, RunId, SteeringId, ThreadId,
     event::{Event, Steering, SteeringMode},
     message::Role,
-    run::{Outcome, Run, Spent},
+    run::{Outcome, Run, RunOptions, RunStatus, Spent},
     thread::ThreadStatus,
 };
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,10 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use crate::{
     Error, Result, Store,
     events::to_text,
+    leases::Finished,
     messages::{NewMessage, preview},
     row::{ReadColumn, to_json},
-    runs::{self, INTERRUPTED, NewRun, Remembered, Started},
+    runs::{self, Active, INTERRUPTED, NewRun, Remembered, Started},
     secrets, steering,
 };
 
@@ -119,15 +120,10 @@ impl Store {
             // A run has begun or ended between the two locks.
             (IfBusy::Interrupt | IfBusy::Steer, None) => return Ok(None),
             (IfBusy::Interrupt, Some(active)) => {
-                let held = hold(&mut tx, project, thread, new, Place::Front).await?;
-                let finished = runs::finish_idle(&mut tx, &active, &Outcome::Interrupted).await?;
+                let (held, finished) = put_before(&mut tx, project, thread, new, &active).await?;
                 runs::remember(&mut tx, project, new.idempotency.as_ref(), thread, Some(&held.run_id)).await?;
                 tx.commit().await?;
-                self.hub.hint_cancel(&active.id);
-                if let Some(finished) = &finished {
-                    self.hint_finished(thread, finished);
-                }
-                self.hub.hint_events(thread, held.after_sequence + 1);
+                self.hint_interrupted(&held, &active, finished.as_ref());
                 return Ok(Some(Accepted::Held(held)));
             }
             (IfBusy::Steer, Some(active)) => {
@@ -152,6 +148,46 @@ impl Store {
             self.hub.hint_work();
         }
         Ok(Some(accepted))
+    }
+
+    /// Stops a run of the thread that is under way, to have a message worked on instead by a run with the same options.
+    ///
+    /// All or nothing: the message never takes the place of another run than the one named.
+    ///
+    /// # Errors
+    /// `NotFound` for a run that is not the thread's; `State` for one that is held or over.
+    pub async fn interrupt_run(
+        &self,
+        project: &ProjectId,
+        thread: &ThreadId,
+        run: &RunId,
+        content: String,
+    ) -> Result<Started> {
+        let mut tx = self.pool.begin().await?;
+        let status = steering::lock_run(&mut tx, project, thread, run).await?;
+        if status.is_over() || status == RunStatus::Held {
+            return Err(Error::State(format!("the run is {status}, so there is nothing to interrupt")));
+        }
+        let options =
+            sqlx::query("select options from runs where id = $1").bind(run.as_str()).fetch_one(&mut *tx).await?;
+        let options = options.json::<RunOptions>("options")?.without_message();
+        let new = NewRun { messages: vec![content.into()], options, ..NewRun::default() };
+        // It is locked, so it is the one under way.
+        runs::stop_active(&mut tx, project, thread, Some(INTERRUPTED)).await?;
+        lock_thread(&mut tx, project, thread).await?;
+        let active = Active { id: run.clone(), status };
+        let (held, finished) = put_before(&mut tx, project, thread, &new, &active).await?;
+        tx.commit().await?;
+        self.hint_interrupted(&held, &active, finished.as_ref());
+        Ok(held)
+    }
+
+    fn hint_interrupted(&self, held: &Started, active: &Active, finished: Option<&Finished>) {
+        self.hub.hint_cancel(&active.id);
+        if let Some(finished) = finished {
+            self.hint_finished(&held.thread_id, finished);
+        }
+        self.hub.hint_events(&held.thread_id, held.after_sequence + 1);
     }
 
     /// Lists a thread's held runs in the order of their turns.
@@ -237,6 +273,19 @@ pub(crate) async fn lock_thread(tx: &mut PgConnection, project: &ProjectId, thre
     .await?
     .ok_or_else(|| Error::not_found("Thread", thread))?;
     row.parse("status")
+}
+
+/// Makes a message the thread's next run after one that was asked to stop. The caller has locked that run and the thread.
+async fn put_before(
+    tx: &mut PgConnection,
+    project: &ProjectId,
+    thread: &ThreadId,
+    new: &NewRun,
+    active: &Active,
+) -> Result<(Started, Option<Finished>)> {
+    let held = hold(tx, project, thread, new, Place::Front).await?;
+    let finished = runs::finish_idle(tx, active, &Outcome::Interrupted).await?;
+    Ok((held, finished))
 }
 
 /// Adds a held run to a thread that the caller has locked.

@@ -7,7 +7,7 @@ use domain::{
     EnvironmentId, MessageId, ProjectId, RunId, ThreadId,
     event::{Event, LogLevel},
     message::Role,
-    run::{Outcome, Run, RunOptions, RunStatus},
+    run::{Outcome, Run, RunKind, RunOptions, RunStatus},
     thread::Thread,
     title,
 };
@@ -152,6 +152,21 @@ impl Store {
         order: Order,
         page: Page,
     ) -> Result<Paged<Run>> {
+        self.list_runs_of(project, thread, status, None, order, page).await
+    }
+
+    /// The same of one kind.
+    pub async fn list_runs_of(
+        &self,
+        project: &ProjectId,
+        thread: &ThreadId,
+        status: Option<RunStatus>,
+        kind: Option<RunKind>,
+        order: Order,
+        page: Page,
+    ) -> Result<Paged<Run>> {
+        let filter = "r.project_id = $1 and r.thread_id = $2 and ($3::text is null or r.status = $3)
+               and ($4::text is null or coalesce(r.options ->> 'kind', 'message') = $4)";
         // A thread's events are numbered in the order of its runs.
         let order = match order {
             Order::OldestFirst => "asc",
@@ -161,25 +176,26 @@ impl Store {
             "-- list_runs
              select r.*, t.environment_id, t.agent_id
              from runs r join threads t on t.id = r.thread_id
-             where r.project_id = $1 and r.thread_id = $2 and ($3::text is null or r.status = $3)
+             where {filter}
              order by r.after_sequence {order}
-             limit $4 offset $5"
+             limit $5 offset $6"
         )))
         .bind(project.as_str())
         .bind(thread.as_str())
         .bind(status.map(RunStatus::as_str))
+        .bind(kind.map(RunKind::as_str))
         .bind(page.limit)
         .bind(page.offset)
         .fetch_all(&self.pool)
         .await?;
-        let total = sqlx::query_scalar(
+        let total = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
             "-- list_runs: total
-             select count(*) from runs
-             where project_id = $1 and thread_id = $2 and ($3::text is null or status = $3)",
-        )
+             select count(*) from runs r where {filter}"
+        )))
         .bind(project.as_str())
         .bind(thread.as_str())
         .bind(status.map(RunStatus::as_str))
+        .bind(kind.map(RunKind::as_str))
         .fetch_one(&self.pool)
         .await?;
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
@@ -275,6 +291,7 @@ pub(crate) async fn start(
     }
     events.push(Some(to_text(&Event::RunQueued)));
     if let Some(to) = &new.rewind {
+        hold_environment(connection, thread).await?;
         let left = rewind::rewind(connection, project, thread, to, &run_id).await?;
         let message = format!("The thread was rewound: what came after its first {left} messages no longer counts.");
         events.push(Some(to_text(&Event::Log { level: LogLevel::Info, topic: "rewind".into(), message })));
@@ -282,7 +299,13 @@ pub(crate) async fn start(
 
     let row = sqlx::query(
         "-- start
-         with thread as (
+         with environment as (
+             -- Held until the run is there: a deletion that comes meanwhile waits, and then finds the run.
+             select e.id
+             from threads t join environments e on e.id = t.environment_id
+             where t.id = $1 and e.deleted_at is null
+             for share of e
+         ), thread as (
              update threads t
              set status = 'running',
                  title = coalesce(t.title, $5),
@@ -295,13 +318,12 @@ pub(crate) async fn start(
                  completed_at = null,
                  stop_reason = null,
                  updated_at = now()
-             from environments e
+             from environment e
              where t.id = $1
                and t.project_id = $2
                and t.deleted_at is null
                and t.status not in ('running', 'permission_asked')
                and e.id = t.environment_id
-               and e.deleted_at is null
              returning t.id, t.project_id, t.environment_id,
                  t.message_count + t.superseded_count - cardinality($7::text[]) as position,
                  t.last_sequence - cardinality($12::text[]) as sequence
@@ -345,6 +367,18 @@ pub(crate) async fn start(
         }
         None => Err(why_not_started(connection, project, thread).await?),
     }
+}
+
+/// Takes the environment's row before the thread's, as the statement does that starts a run.
+async fn hold_environment(connection: &mut PgConnection, thread: &ThreadId) -> Result<()> {
+    sqlx::query(
+        "-- hold_environment
+         select 1 from threads t join environments e on e.id = t.environment_id where t.id = $1 for share of e",
+    )
+    .bind(thread.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Tells whether an id of the caller's choice was the trouble.
@@ -460,6 +494,7 @@ pub(crate) fn read(row: &PgRow) -> Result<Run> {
         attempt: row.try_get("attempt")?,
         fruitless_attempts: row.try_get("fruitless_attempts")?,
         first_sequence: row.try_get::<i64, _>("after_sequence")? + 1,
+        fallback_model: row.try_get("fallback_model")?,
         outcome: row.json_optional("outcome")?,
         spent: row.spent()?,
         turns: row.try_get("turns")?,

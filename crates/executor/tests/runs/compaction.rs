@@ -290,3 +290,19 @@ async fn a_conversation_that_fills_the_window_is_summarised_before_the_next_mess
     server.stop_soft().await;
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_that_uses_up_the_budget_is_the_last_call() {
+    let world = World::new(job).await;
+    let server = world.server("node_a").await;
+    // The window is nearly full after four replies; the summary is the fifth call.
+    let limits = domain::limits::Limits { max_turns: Some(5), ..Default::default() };
+    let options = domain::run::RunOptions { limits, ..Default::default() };
+    let started = world.send_with("Do the job", options).await;
+    let outcome = world.outcome(&started.run_id).await;
+    assert_eq!(outcome.reason(), "max_turns", "{outcome:?}");
+    assert_eq!(compactions(&world).await.len(), 1);
+    assert_eq!((world.claude.requests().len(), turns(&world).len()), (5, 4));
+    server.stop_soft().await;
+    world.end().await;
+}

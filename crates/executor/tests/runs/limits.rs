@@ -145,3 +145,33 @@ async fn a_spend_limit_is_neither_retried_nor_asked_of_another_model() {
     server.stop_soft().await;
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_taken_up_again_stays_with_the_model_it_had_gone_over_to() {
+    let world = World::new(|asked| match (asked.model.as_str(), asked.round) {
+        ("claude-haiku-4-5", 0) => bash("until [ -e /workspace/go ]; do sleep 0.05; done"),
+        ("claude-haiku-4-5", _) => Reply::text("by the other one"),
+        _ => Reply::status(529),
+    })
+    .await;
+    let fallback = |options: &mut executor::Options| options.fallback_model = Some("claude-haiku-4-5".into());
+    let server = world.server_with("node_a", fallback).await;
+    let started = world.send("go").await;
+    world.wait_for(|events| events.iter().find(|e| matches!(e.event, Event::ItemStarted { .. })).map(|_| ())).await;
+    let of_its_own = |world: &World| {
+        let requests = world.claude.requests();
+        requests.iter().filter(|request| request.json()["model"] != "claude-haiku-4-5").count()
+    };
+    let before = of_its_own(&world);
+    assert!(before > 0);
+    server.kill();
+    std::fs::write(world.path("go"), "").expect("writes");
+    let server = world.server_with("node_a", fallback).await;
+    assert_eq!(world.outcome(&started.run_id).await, Outcome::Completed { content: "by the other one".into() });
+    assert_eq!(of_its_own(&world), before, "its own model was not asked again");
+    // The thread's next run begins with its own again.
+    world.ask("more").await;
+    assert!(of_its_own(&world) > before);
+    server.stop_soft().await;
+    world.end().await;
+}

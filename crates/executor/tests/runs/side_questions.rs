@@ -104,3 +104,32 @@ async fn the_pieces_of_an_answer_reach_who_waits_for_it_and_a_failure_is_told() 
     assert_eq!(store.find_answer(&question).await.expect("reads").expect("is there").0, failed);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn side_questions_count_for_the_threads_budget_and_end_with_it() {
+    let world = World::new(|asked| match asked.tools.is_empty() {
+        true => Reply::text("An answer."),
+        false => Reply::text("done"),
+    })
+    .await;
+    let (store, project) = (world.store(), &world.database.project);
+    let server = world.server("node_a").await;
+    world.ask("go").await;
+    let of_runs = store.find_thread(project, &world.thread).await.expect("reads").expect("is there").spent;
+    let question = store.ask_side_question(project, &world.thread, "And?").await.expect("asks");
+    let (answer, spent) = wait_for_answer(&world, &question).await;
+    assert_eq!(answer, Answer::Given("An answer.".into()));
+    assert!(spent.cost.0 > 0);
+    // More than the runs have cost, less than runs and question together.
+    let limit = domain::MicroUsd(of_runs.cost.0 + 1);
+    store.update_thread(project, &world.thread, |thread| thread.limits.max_cost = Some(limit)).await.expect("changes");
+    let asked = world.claude.requests().len();
+    let outcome = world.ask("more").await;
+    assert_eq!(outcome.reason(), "budget", "{outcome:?}");
+    let question = store.ask_side_question(project, &world.thread, "And now?").await.expect("asks");
+    let (answer, _) = wait_for_answer(&world, &question).await;
+    assert!(matches!(&answer, Answer::Failed { code, .. } if code == "budget"), "{answer:?}");
+    assert_eq!(world.claude.requests().len(), asked, "no model was asked past the limit");
+    server.stop_soft().await;
+    world.end().await;
+}

@@ -158,3 +158,34 @@ async fn spending_adds_up_from_turn_to_run_to_thread_to_the_micro_dollar() {
     assert_eq!(messages.items[1].content, "nul \u{fffd} and done");
     assert_eq!(messages.items[1].actions_count, Some(6));
 }
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_fails_alone() {
+    let database = Database::start().await;
+    let mut started = Vec::new();
+    for _ in 0..3 {
+        let thread = thread(&database).await;
+        started.push(start(&database, &thread).await);
+    }
+    let pool = database.pool().await;
+    sqlx::query("update runs set options = '{\"kind\": \"of a later version\"}' where id = $1")
+        .bind(started[1].run_id.as_str())
+        .execute(&pool)
+        .await
+        .expect("writes");
+    let claimed = database.store.claim_runs(10, TTL).await.expect("the batch is claimed");
+    let mut ids: Vec<_> = claimed.iter().map(|claimed| claimed.run.id.clone()).collect();
+    ids.sort();
+    assert_eq!(ids, [started[0].run_id.clone(), started[2].run_id.clone()]);
+    let status = database.store.find_run_status(&started[1].run_id).await.expect("reads");
+    assert_eq!(status, Some(RunStatus::Failed));
+    let events = database.store.list_events(&started[1].thread_id, 0, None, 100).await.expect("reads");
+    let last = events.last().expect("events");
+    assert!(matches!(
+        &last.event,
+        Event::RunFinished { outcome: Outcome::Failed { code, .. }, .. } if code == "unreadable_run"
+    ));
+    // The thread can go on.
+    start(&database, &started[1].thread_id).await;
+    assert_eq!(database.store.claim_runs(10, TTL).await.expect("claims").len(), 1);
+}

@@ -1,5 +1,6 @@
 //! The store against a real Postgres: what is promised under races, crashes and lost answers.
 
+mod environments;
 mod leases;
 mod ownership;
 mod queue;

@@ -1,22 +1,20 @@
-//! `/threads/{id}/actions`, `/activity-groups`, `/trace-clusters` and `/activity/*`: what was done, call by call, run by run
-//! and by kind.
+//! `/threads/{id}/actions`, `/activity-groups` and `/trace-clusters`: what was done, call by call, run by run and by kind.
+//! Where a text goes (`/activity/*`) is `route`.
 //!
 //! All of it is made from the event log. An action is a tool call; a group is a run with its calls; a cluster is all calls
 //! of one tool that ended alike. Nothing here is guessed by a model.
 
 use std::{collections::HashMap, ops::ControlFlow};
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use domain::{RunId, ThreadId};
 use serde::Deserialize;
-use store::{Page, messages::Order};
+use store::{Page, events::Gap, messages::Order};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Api, Error, Result,
     auth::Caller,
-    body::Body,
-    error::ErrorBody,
     events::parse_sequence,
     history::{self, Call, Calls},
     path::Path,
@@ -24,17 +22,17 @@ use crate::{
     threads::find_thread,
 };
 
+mod route;
 mod view;
 
-use view::{ActionList, ActionView, Classified, ClusterList, Decision, GroupList, GroupView};
+use view::{ActionList, ActionView, ClusterList, GroupList, GroupView};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(list_actions))
         .routes(routes!(list_activity_groups))
         .routes(routes!(list_trace_clusters))
-        .routes(routes!(classify_activity))
-        .routes(routes!(send_activity_message))
+        .merge(route::routes())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -78,20 +76,26 @@ async fn list_actions(
     for named in [group, run].into_iter().flatten() {
         let found = history::find_run(&api, &caller, &id, &named).await?.id;
         if only.as_ref().is_some_and(|only| *only != found) {
-            return Ok(Json(ActionList::new(Vec::new(), limit)));
+            return Ok(Json(ActionList::new(Vec::new(), limit, None)));
         }
         only = Some(found);
     }
     // One more than asked for tells whether there is more.
-    let calls = read_calls(&api, &id, after, only.as_ref(), limit + 1).await?;
-    Ok(Json(ActionList::new(calls.iter().map(|call| ActionView::new(&id, call)).collect(), limit)))
+    let (calls, gap) = read_calls(&api, &id, after, only.as_ref(), limit + 1).await?;
+    Ok(Json(ActionList::new(calls.iter().map(|call| ActionView::new(&id, call)).collect(), limit, gap)))
 }
 
-/// Reads the first calls after a number, each to its end.
-async fn read_calls(api: &Api, id: &ThreadId, after: i64, run: Option<&RunId>, limit: i64) -> Result<Vec<Call>> {
+/// Reads the first calls after a number, each to its end, and tells what is gone of the log they are read from.
+async fn read_calls(
+    api: &Api,
+    id: &ThreadId,
+    after: i64,
+    run: Option<&RunId>,
+    limit: i64,
+) -> Result<(Vec<Call>, Option<Gap>)> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut calls = Calls::default();
-    history::read(&api.store, id, after, |recorded| {
+    let gap = history::read(&api.store, id, after, |recorded| {
         calls.see(recorded, |recorded, count| {
             count < limit && run.is_none_or(|run| recorded.run_id.as_ref() == Some(run))
         });
@@ -101,7 +105,7 @@ async fn read_calls(api: &Api, id: &ThreadId, after: i64, run: Option<&RunId>, l
         }
     })
     .await?;
-    Ok(calls.calls)
+    Ok((calls.calls, gap))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -156,10 +160,11 @@ async fn list_activity_groups(
         .take(usize::try_from(limit + 1).unwrap_or(usize::MAX))
         .map(GroupView::new)
         .collect();
+    let mut gap = None;
     if let Some(first) = groups.iter().map(GroupView::first_sequence).min() {
         let places: HashMap<String, usize> =
             groups.iter().enumerate().map(|(n, group)| (group.run_id().to_owned(), n)).collect();
-        history::read(&api.store, &id, first - 1, |recorded| {
+        gap = history::read(&api.store, &id, first - 1, |recorded| {
             let place = recorded.run_id.as_ref().and_then(|run| places.get(run.as_str()));
             if let Some(&n) = place {
                 groups[n].see(&recorded);
@@ -168,7 +173,7 @@ async fn list_activity_groups(
         })
         .await?;
     }
-    Ok(Json(GroupList::new(groups, limit)))
+    Ok(Json(GroupList::new(groups, limit, gap)))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -196,63 +201,6 @@ async fn list_trace_clusters(
     let limit = query::page(query.limit, None, 50, 100)?.limit;
     let steps = query::page(query.step_limit, None, 20, 500)?.limit;
     find_thread(&api, &caller, &id).await?;
-    let calls = read_calls(&api, &id, 0, None, i64::MAX).await?;
-    Ok(Json(ClusterList::new(&id, &calls, limit, steps)))
-}
-
-/// A text that is to go somewhere.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct ActivityMessage {
-    content: String,
-    /// `fyi`, `checkpoint` or `interrupt`.
-    mode: Option<String>,
-    #[serde(alias = "target_type")]
-    #[allow(dead_code, reason = "accepted; only a thread's runs can be reached")]
-    target_type: Option<String>,
-    /// The run it is about; the one under way if absent.
-    #[serde(alias = "reply_to_run_id")]
-    reply_to_run_id: Option<String>,
-}
-
-/// Tell where a text would go
-///
-/// Decided by rule: to the run under way as its `mode` says (`checkpoint` if absent), to nobody where none is. Nothing is
-/// sent.
-#[utoipa::path(post, path = "/threads/{id}/activity/classify", tag = "threads",
-    params(("id" = String, Path, description = "The thread's id")), request_body = ActivityMessage,
-    responses((status = 200, description = "Where it would go", body = Classified)))]
-async fn classify_activity(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(id): Path<ThreadId>,
-    Body(body): Body<ActivityMessage>,
-) -> Result<Json<Classified>> {
-    find_thread(&api, &caller, &id).await?;
-    if body.content.trim().is_empty() {
-        return Err(Error::invalid_field("content", "must not be blank"));
-    }
-    let run = match body.reply_to_run_id.filter(|id| !id.is_empty()) {
-        Some(run) => Some(history::find_run(&api, &caller, &id, &run).await?),
-        None => {
-            let page = Page { limit: 10, offset: 0 };
-            let runs = api.store.list_runs(&caller.project, &id, None, Order::NewestFirst, page).await?.items;
-            runs.into_iter().find(|run| !run.status.is_over())
-        }
-    };
-    let decision = Decision::by_rule(body.mode.as_deref(), run.as_ref().filter(|run| !run.status.is_over()))?;
-    Ok(Json(Classified::new(&id, decision, run.as_ref())))
-}
-
-/// Send a text to where it belongs
-///
-/// Not served: a message goes to `/threads/{id}/messages`, a note for a run under way to its `/steering`.
-#[utoipa::path(post, path = "/threads/{id}/activity/messages", tag = "threads",
-    params(("id" = String, Path, description = "The thread's id")), request_body = ActivityMessage,
-    responses((status = 501, description = "Not served", body = ErrorBody)))]
-async fn send_activity_message(State(api): State<Api>, caller: Caller, Path(id): Path<ThreadId>) -> Result<()> {
-    find_thread(&api, &caller, &id).await?;
-    let message = "This server does not choose where a text goes: send a message to /threads/{id}/messages, or a note \
-                   for a run under way to /threads/{id}/runs/{runId}/steering";
-    Err(Error::new(StatusCode::NOT_IMPLEMENTED, message))
+    let (calls, gap) = read_calls(&api, &id, 0, None, i64::MAX).await?;
+    Ok(Json(ClusterList::new(&id, &calls, limit, steps, gap)))
 }

@@ -37,8 +37,10 @@ pub(crate) async fn check(api: &Api, caller: &Caller, is_queueing_allowed: bool)
     if is_queueing_allowed {
         let most = settings.concurrent_per_project;
         let is_project_full = most > 0 && load.of_project >= i64::from(most);
-        let is_server_full = load.running + load.queued >= i64::from(settings.concurrent_runs);
-        return Ok(if is_project_full || is_server_full { Room::Later } else { Room::Now });
+        // Any server may do it. Where none has said what it can do, this one alone counts.
+        let capacity = load.capacity.max(i64::from(settings.concurrent_runs));
+        let is_full = load.running + load.queued >= capacity;
+        return Ok(if is_project_full || is_full { Room::Later } else { Room::Now });
     }
     if load.queued >= i64::from(settings.max_queued) {
         let message = "Too many runs wait for their turn on this server. Try again later, or send \

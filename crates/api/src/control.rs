@@ -7,10 +7,6 @@ use domain::{
     event::{Steering, SteeringMode},
 };
 use serde::{Deserialize, Serialize};
-use store::{
-    queue::{Accepted, IfBusy},
-    runs::NewRun,
-};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -205,20 +201,9 @@ async fn interrupt(
     run: &RunId,
     content: String,
 ) -> Result<Json<Controlled>> {
-    let run = find_run(api, caller, run).await?;
-    if run.thread_id != *thread {
-        return Err(Error::not_found("Run", run.id));
-    }
-    if run.status.is_over() {
-        return Err(Error::bad_request(format!("the run is {} already", run.status)));
-    }
-    // The new run works as the one that it takes the place of.
-    let options = run.options.without_message();
-    let new = NewRun { messages: vec![content.into()], options, ..NewRun::default() };
-    let accepted = api.store.send(&caller.project, thread, new, IfBusy::Interrupt).await?;
-    let (Accepted::Started(started) | Accepted::Held(started) | Accepted::Steered(started, _)) = accepted;
+    let started = api.store.interrupt_run(&caller.project, thread, run, content).await?;
     let next = find_run(api, caller, &started.run_id).await?;
-    let receipt = Receipt { run_id: run.id.to_string(), action: "interrupt".into() };
+    let receipt = Receipt { run_id: run.to_string(), action: "interrupt".into() };
     Ok(Json(Controlled { execution_started: true, ..Controlled::new(next.into(), receipt) }))
 }
 

@@ -20,9 +20,21 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
             let text = err.body_text();
             let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
             let (name, what) = text.split_once(": ").unwrap_or(("query", text));
-            Error::invalid_field(name, what)
+            Error::invalid_field(name, plainly(what))
         })?;
         Ok(Self(query.0))
+    }
+}
+
+/// Says what a value must be, where the parser of numbers only says what it did not like.
+fn plainly(what: &str) -> &str {
+    match what {
+        "invalid digit found in string" | "cannot parse integer from empty string" => "must be a whole number",
+        "number too large to fit in target type" | "number too small to fit in target type" => {
+            "must be a whole number that is not so large"
+        }
+        "invalid float literal" | "cannot parse float from empty string" => "must be a number",
+        other => other,
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use domain::{
     ThreadId,
-    run::{Outcome, Run, RunStatus},
+    run::{Outcome, Run, RunKind, RunStatus},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,9 +22,6 @@ use crate::{
     wire_event::{Tokens, Usage},
 };
 
-/// The kind of run that a message caused.
-const KIND: &str = "message";
-
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list_runs))
 }
@@ -41,7 +38,7 @@ pub(crate) struct RunView {
     agent_id: Option<String>,
     /// The number of its first event.
     sequence: i64,
-    /// `message`, `compact` or `clear`.
+    /// `message`, `compact`, `clear` or `resume`.
     kind: &'static str,
     /// The same as `kind`.
     run_kind: &'static str,
@@ -161,7 +158,7 @@ pub(crate) struct RunList {
 struct ListQuery {
     /// `queued`, `running`, `completed`, `failed` or `cancelled`.
     status: Option<String>,
-    /// `message` is the only kind there is.
+    /// `message`, `compact`, `clear` or `resume`.
     kind: Option<String>,
     /// How many at most: 0 to 100, 50 if absent.
     limit: Option<i64>,
@@ -186,11 +183,14 @@ async fn list_runs(
     let status = query.status.as_deref().filter(|status| !status.is_empty()).map(str::parse::<RunStatus>);
     let status = status.transpose().map_err(|err| Error::invalid_field("status", err.to_string()))?;
     find_thread(&api, &caller, &id).await?;
-    let runs = match query.kind.as_deref() {
-        None | Some("" | KIND) => api.store.list_runs(&caller.project, &id, status, order, page).await?,
-        Some(_) => Paged { items: Vec::new(), total: 0 },
-    };
+    let kind = query.kind.as_deref().filter(|kind| !kind.is_empty()).map(parse_kind).transpose()?;
+    let runs = api.store.list_runs_of(&caller.project, &id, status, kind, order, page).await?;
     Ok(Json(to_list(runs, page)))
+}
+
+fn parse_kind(word: &str) -> Result<RunKind> {
+    let found = RunKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+    found.ok_or_else(|| Error::invalid_field("kind", "must be message, compact, clear or resume"))
 }
 
 fn to_list(runs: Paged<Run>, page: Page) -> RunList {

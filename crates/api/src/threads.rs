@@ -49,6 +49,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(cancel))
 }
 
+/// The messages that are shown with their thread.
+const NEWEST: Page = Page { limit: 1000, offset: 0 };
+
 /// What a retried creation repeats.
 const TARGET: &str = "POST /threads";
 
@@ -221,6 +224,8 @@ struct GetQuery {
 }
 
 /// Get a thread with its messages
+///
+/// Of more than 1,000 messages the newest: `messageCount` tells how many there are, `/threads/{id}/messages` gives all.
 #[utoipa::path(get, path = "/threads/{id}", tag = "threads",
     params(("id" = String, Path, description = "The thread's id"), GetQuery),
     responses((status = 200, description = "The thread", body = ThreadEnvelope)))]
@@ -232,10 +237,10 @@ async fn get_thread(
 ) -> Result<Json<ThreadEnvelope>> {
     let thread = find_thread(&api, &caller, &id).await?;
     let messages = match query.include_superseded {
-        Some(true) => api.store.list_all_messages(&id, Order::OldestFirst, Page::ALL).await?,
-        Some(false) | None => api.store.list_messages(&id, Order::OldestFirst, Page::ALL).await?,
+        Some(true) => api.store.list_all_messages(&id, Order::NewestFirst, NEWEST).await?,
+        Some(false) | None => api.store.list_messages(&id, Order::NewestFirst, NEWEST).await?,
     };
-    let messages = messages.items.into_iter().map(MessageView::from).collect();
+    let messages = messages.items.into_iter().rev().map(MessageView::from).collect();
     Ok(Json(ThreadEnvelope { thread: ThreadView::from(thread).with_messages(messages) }))
 }
 

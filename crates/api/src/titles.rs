@@ -95,7 +95,16 @@ async fn generate_title(
     let given = [body.message, body.content, body.task, titled.first_message];
     let text = given.into_iter().flatten().find(|text| !text.trim().is_empty());
     let text = text.ok_or_else(|| Error::missing_field("message"))?;
-    let made = ask(&api, text.chars().take(MAX_TEXT_CHARS).collect()).await;
+    let thread = find_thread(&api, &caller, &id).await?;
+    // A title is not worth more than the thread may cost: past its limits it is made of the text.
+    let may_ask = thread.limits.is_empty() || {
+        let used = api.store.used_by_others(&id, None).await?;
+        thread.limits.reached(&used).is_none()
+    };
+    let made = match may_ask {
+        true => ask(&api, text.chars().take(MAX_TEXT_CHARS).collect()).await,
+        false => None,
+    };
     let spent = made.as_ref().map(|made| made.spent).unwrap_or_default();
     let (new, reason) = match made.and_then(|made| title::from_reply(&made.reply)) {
         Some(title) => (title, None),

@@ -1,4 +1,4 @@
-//! Actions, groups, clusters and decisions as clients see them.
+//! Actions, groups and clusters as clients see them.
 
 use domain::{
     ThreadId,
@@ -6,9 +6,10 @@ use domain::{
     run::Run,
 };
 use serde::Serialize;
+use store::events::Gap;
 use utoipa::ToSchema;
 
-use crate::{Error, Result, history::Call, timestamp::Timestamp};
+use crate::{history::Call, timestamp::Timestamp, wire_event::GapView};
 
 /// A tool call.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -98,6 +99,8 @@ pub(super) struct ActionList {
     object: &'static str,
     actions: Vec<ActionView>,
     data: Vec<ActionView>,
+    /// The events that are kept no longer and so are not told of. Null where none is missing.
+    gap: Option<GapView>,
     #[serde(rename = "has_more")]
     has_more: bool,
     /// The `cursor` of the part after this one; null at the end.
@@ -106,10 +109,10 @@ pub(super) struct ActionList {
 
 impl ActionList {
     /// Makes the envelope of up to `limit` calls; one more than that tells that there are more.
-    pub(super) fn new(mut actions: Vec<ActionView>, limit: i64) -> Self {
+    pub(super) fn new(mut actions: Vec<ActionView>, limit: i64, gap: Option<Gap>) -> Self {
         let has_more = cut(&mut actions, limit);
         let next_cursor = actions.last().filter(|_| has_more).map(|last| last.sequence.to_string());
-        Self { object: "list", data: actions.clone(), actions, has_more, next_cursor }
+        Self { object: "list", data: actions.clone(), actions, gap: gap.map(Into::into), has_more, next_cursor }
     }
 }
 
@@ -221,6 +224,8 @@ pub(super) struct GroupList {
     activity_groups: Vec<GroupView>,
     groups: Vec<GroupView>,
     data: Vec<GroupView>,
+    /// The events that are kept no longer and so are not told of. Null where none is missing.
+    gap: Option<GapView>,
     #[serde(rename = "has_more")]
     has_more: bool,
     /// The `cursor` of the part after this one; null at the end.
@@ -229,10 +234,18 @@ pub(super) struct GroupList {
 
 impl GroupList {
     /// Makes the envelope of up to `limit` groups; one more than that tells that there are more.
-    pub(super) fn new(mut groups: Vec<GroupView>, limit: i64) -> Self {
+    pub(super) fn new(mut groups: Vec<GroupView>, limit: i64, gap: Option<Gap>) -> Self {
         let has_more = cut(&mut groups, limit);
         let next_cursor = groups.last().filter(|_| has_more).map(|last| last.sequence.to_string());
-        Self { object: "list", activity_groups: groups.clone(), data: groups.clone(), groups, has_more, next_cursor }
+        Self {
+            object: "list",
+            activity_groups: groups.clone(),
+            data: groups.clone(),
+            groups,
+            gap: gap.map(Into::into),
+            has_more,
+            next_cursor,
+        }
     }
 }
 
@@ -266,12 +279,14 @@ pub(super) struct ClusterList {
     thread_id: String,
     clusters: Vec<ClusterView>,
     data: Vec<ClusterView>,
+    /// The events that are kept no longer and so are not told of. Null where none is missing.
+    gap: Option<GapView>,
     #[serde(rename = "has_more")]
     has_more: bool,
 }
 
 impl ClusterList {
-    pub(super) fn new(thread: &ThreadId, calls: &[Call], limit: i64, steps: i64) -> Self {
+    pub(super) fn new(thread: &ThreadId, calls: &[Call], limit: i64, steps: i64, gap: Option<Gap>) -> Self {
         let steps = usize::try_from(steps).unwrap_or(usize::MAX);
         let mut clusters: Vec<ClusterView> = Vec::new();
         for call in calls {
@@ -303,72 +318,8 @@ impl ClusterList {
         }
         clusters.sort_by_key(|cluster| std::cmp::Reverse(cluster.count));
         let has_more = cut(&mut clusters, limit);
-        Self { object: "list", thread_id: thread.to_string(), data: clusters.clone(), clusters, has_more }
-    }
-}
-
-/// Where a text would go.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Classified {
-    thread_id: String,
-    decision: Decision,
-    target_run_id: Option<String>,
-    target_run_status: Option<&'static str>,
-    target_run_active: bool,
-    /// `steering` (to `/threads/{id}/runs/{runId}/steering`) or `message` (to `/threads/{id}/messages`).
-    suggested_transport: &'static str,
-    /// Always false: `/activity/messages` is not served.
-    should_persist_with_activity_endpoint: bool,
-}
-
-/// What was decided, and why.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = RouteDecision)]
-pub(super) struct Decision {
-    /// `worker_checkpoint`, `worker_interrupt`, `human_fyi` or `none`.
-    route: &'static str,
-    /// `steer`, `interrupt`, `inform` or `new_message`.
-    intent: &'static str,
-    reason: &'static str,
-    /// Always 1: nothing is guessed.
-    confidence: f64,
-    control_action: Option<String>,
-}
-
-impl Decision {
-    /// Decides by what the caller says and whether a run is under way.
-    pub(super) fn by_rule(mode: Option<&str>, run: Option<&Run>) -> Result<Self> {
-        let (route, intent, reason) = match (mode.filter(|mode| !mode.is_empty()), run) {
-            (None | Some("fyi" | "checkpoint" | "interrupt"), None) => {
-                ("none", "new_message", "No run is under way; a message starts one.")
-            }
-            (None | Some("checkpoint"), Some(_)) => {
-                ("worker_checkpoint", "steer", "A run is under way and reads notes with its next turn.")
-            }
-            (Some("interrupt"), Some(_)) => {
-                ("worker_interrupt", "interrupt", "A run is under way and is to be interrupted.")
-            }
-            (Some("fyi"), Some(_)) => ("human_fyi", "inform", "It is for people to read and asks nothing of the run."),
-            (Some(_), _) => return Err(Error::invalid_field("mode", "must be fyi, checkpoint or interrupt")),
-        };
-        Ok(Self { route, intent, reason, confidence: 1.0, control_action: None })
-    }
-}
-
-impl Classified {
-    pub(super) fn new(thread: &ThreadId, decision: Decision, run: Option<&Run>) -> Self {
-        let is_active = run.is_some_and(|run| !run.status.is_over());
-        Self {
-            thread_id: thread.to_string(),
-            decision,
-            target_run_id: run.map(|run| run.id.to_string()),
-            target_run_status: run.map(|run| run.status.as_str()),
-            target_run_active: is_active,
-            suggested_transport: if is_active { "steering" } else { "message" },
-            should_persist_with_activity_endpoint: false,
-        }
+        let gap = gap.map(Into::into);
+        Self { object: "list", thread_id: thread.to_string(), data: clusters.clone(), clusters, gap, has_more }
     }
 }
 

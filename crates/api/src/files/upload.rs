@@ -23,7 +23,11 @@ use utoipa::ToSchema;
 use super::{workspace, workspace_path};
 use crate::{Api, Error, Result, auth::Caller, path::Path};
 
+/// All that a form may hold beside its file.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// What a field counts for that holds nothing.
+const FIELD_BYTES: usize = 64;
 
 /// The body of an upload.
 #[derive(ToSchema)]
@@ -79,15 +83,22 @@ pub(super) async fn upload_file(
     let idle = api.settings.upload_idle_timeout;
     let mut directory = None;
     let mut file = None;
+    // For all that is no file, and for there being a field at all.
+    let mut room = MAX_TEXT_BYTES;
     while let Some(mut field) = within(idle, form.next_field()).await? {
+        room = room.checked_sub(FIELD_BYTES).ok_or_else(too_much_text)?;
         match field.name().unwrap_or_default() {
-            "path" => directory = Some(read_text(&mut field, idle).await?),
+            "path" => directory = Some(read_text(&mut field, idle, &mut room).await?),
             "file" if file.is_some() => return Err(Error::bad_request("The form has more than one file")),
             "file" => {
                 let name = field.file_name().unwrap_or_default().to_owned();
                 file = Some((name, receive(&workspace, &mut field, idle, api.settings.max_upload_bytes).await?));
             }
-            _ => while within(idle, field.chunk()).await?.is_some() {},
+            _ => {
+                while let Some(chunk) = within(idle, field.chunk()).await? {
+                    room = room.checked_sub(chunk.len()).ok_or_else(too_much_text)?;
+                }
+            }
         }
     }
     let Some((filename, upload)) = file else { return Err(Error::missing_field("file")) };
@@ -118,15 +129,18 @@ async fn receive(workspace: &Workspace, field: &mut Field<'_>, idle: Duration, m
     Ok(upload)
 }
 
-async fn read_text(field: &mut Field<'_>, idle: Duration) -> Result<String> {
+async fn read_text(field: &mut Field<'_>, idle: Duration, room: &mut usize) -> Result<String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = within(idle, field.chunk()).await? {
-        if bytes.len() + chunk.len() > MAX_TEXT_BYTES {
-            return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "The field path is too large"));
-        }
+        *room = room.checked_sub(chunk.len()).ok_or_else(too_much_text)?;
         bytes.extend_from_slice(&chunk);
     }
     String::from_utf8(bytes).map_err(|_| Error::invalid_field("path", "must be UTF-8"))
+}
+
+fn too_much_text() -> Error {
+    let message = format!("The fields of the form beside the file are larger than {MAX_TEXT_BYTES} bytes");
+    Error::new(StatusCode::PAYLOAD_TOO_LARGE, message)
 }
 
 /// Waits for the next part of the form, but not for ever.

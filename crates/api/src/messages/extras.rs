@@ -19,15 +19,19 @@ const MAX_ATTACHMENTS: usize = 20;
 const MAX_SECRETS: usize = 100;
 const MAX_NAME_CHARS: usize = 200;
 
-/// A file that comes with a message. It is in the workspace already (`workspacePath`), or its content is in `url`
-/// (`data:image/png;base64,…`), or `url` says where it can be fetched, which the model is told.
+/// A file that comes with a message. It is in the workspace already (`workspacePath`), or its content is in `data` (base64)
+/// or `url` (`data:image/png;base64,…`), or `url` says where it can be fetched, which the model is told.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ThreadAttachmentReference)]
 pub(crate) struct AttachmentInput {
     filename: Option<String>,
     url: Option<String>,
+    #[serde(alias = "workspace_path", alias = "path")]
     workspace_path: Option<String>,
+    /// Base64.
+    #[serde(alias = "base64")]
+    data: Option<String>,
     /// Kept and given back: `id`, `mimeType`, `size`, `type`, …
     #[serde(flatten)]
     #[schema(ignore)]
@@ -109,7 +113,12 @@ impl AttachmentInput {
             .unwrap_or_else(|| "attachment".to_owned());
         let mut reference = self.rest;
         reference.insert("filename".into(), filename.clone().into());
-        let data = url.as_deref().and_then(|url| url.strip_prefix("data:"));
+        let inline = given(self.data);
+        let data = match (&inline, &url) {
+            (Some(data), _) => Some(("data", decode_base64(data))),
+            (None, Some(url)) => url.strip_prefix("data:").map(|data| ("url", decode(data))),
+            (None, None) => None,
+        };
         let (path, url) = match (workspace_path, data, url.as_deref()) {
             (Some(path), _, _) => {
                 let field = format!("{field}.workspacePath");
@@ -124,8 +133,8 @@ impl AttachmentInput {
                 }
                 (Some(path), None)
             }
-            (None, Some(data), _) => {
-                let bytes = decode(data).map_err(|why| Error::invalid_field(format!("{field}.url"), why))?;
+            (None, Some((name, bytes)), _) => {
+                let bytes = bytes.map_err(|why| Error::invalid_field(format!("{field}.{name}"), why))?;
                 let path = write(api, environment, &filename, bytes.into()).await?;
                 // What a client shows goes on working, and the content is not repeated in every list.
                 let url = format!("/v1/environments/{environment}/files/download/{path}");
@@ -139,7 +148,8 @@ impl AttachmentInput {
                 return Err(Error::invalid_field(format!("{field}.url"), "must begin with data:, https:// or http://"));
             }
             (None, None, None) => {
-                let message = "needs a workspacePath, or a url with its content (data:…) or its address";
+                let message = "needs a workspacePath, its content in data (base64) or in a url (data:…), or a url with its \
+                               address";
                 return Err(Error::invalid_field(field, message));
             }
         };
@@ -159,6 +169,10 @@ fn decode(data: &str) -> std::result::Result<Vec<u8>, &'static str> {
     if !kind.ends_with(";base64") {
         return Err("must be in base64: data:TYPE;base64,CONTENT");
     }
+    decode_base64(content)
+}
+
+fn decode_base64(content: &str) -> std::result::Result<Vec<u8>, &'static str> {
     STANDARD.decode(content.trim()).map_err(|_| "is not valid base64")
 }
 

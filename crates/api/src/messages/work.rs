@@ -275,7 +275,10 @@ impl Work {
                 stored.insert(name.into(), value.into());
             }
         }
-        messages[0].metadata = self.message_metadata;
+        // Of several messages it belongs to the one that is sent, not to what was said before it.
+        if let Some(sent) = messages.last_mut() {
+            sent.metadata = self.message_metadata;
+        }
         Ok(NewRun {
             id,
             messages,

@@ -138,11 +138,11 @@ async fn whatever_goes_wrong_has_one_shape() {
         assert_eq!(app.call(Method::POST, "/agents", body.clone()).await.failed(400), message, "{:.40}", body);
     }
     assert_eq!(app.call(Method::POST, "/agents", &b"{\"name\": \"\xff\", \"model\": \"m\"}"[..]).await.status, 400);
-    assert_eq!(app.get("/agents?limit=x").await.failed(400), "limit: invalid digit found in string");
+    assert_eq!(app.get("/agents?limit=x").await.failed(400), "limit: must be a whole number");
     assert_eq!(app.get("/agents?limit=-1").await.failed(400), "limit: must not be negative");
     assert_eq!(
         app.get("/agents?offset=99999999999999999999").await.failed(400),
-        "offset: number too large to fit in target type"
+        "offset: must be a whole number that is not so large"
     );
     assert_eq!(app.get("/agents?x=%00").await.failed(400), "The query has the character NUL (%00)");
     app.get("/agents/a%20b").await.failed(400);

@@ -208,3 +208,17 @@ async fn a_file_larger_than_any_json_body_streams_both_ways() {
     assert_eq!(reply.header("content-length"), content.len().to_string());
     assert!(reply.body == content, "the bytes are the same");
 }
+
+#[tokio::test]
+async fn what_a_form_holds_beside_its_file_is_bounded() {
+    let files = Files::start().await;
+    let large = vec![b'x'; 65 * 1024];
+    let file: Part<'_> = ("file", Some("a.txt"), b"content");
+    files.upload(&[("note", None, &large), file]).await.failed(413);
+    files.upload(&[("path", None, &large), file]).await.failed(413);
+    let many: Vec<Part<'_>> = (0..2000).map(|_| -> Part<'_> { ("x", None, b"") }).chain([file]).collect();
+    files.upload(&many).await.failed(413);
+    assert_eq!(files.paths("").await, serde_json::json!([]), "nothing is left of them");
+    files.upload(&[("note", None, b"a few words"), file]).await.ok();
+    assert_eq!(files.paths("").await, serde_json::json!(["a.txt"]));
+}

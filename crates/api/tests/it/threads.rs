@@ -30,6 +30,7 @@ mod listing;
 mod permissions;
 mod refusing;
 mod resuming;
+mod retention;
 mod rewinding;
 mod running;
 mod searching;

@@ -217,6 +217,51 @@ async fn a_run_without_room_is_told_in_its_stream_and_done_later() {
 }
 
 #[tokio::test]
+async fn room_is_counted_over_all_servers() {
+    let app = App::start_with(|settings| settings.concurrent_runs = 1).await;
+    let busy = app.thread().await;
+    send(&app, &busy, json!({"content": "first"})).await;
+    let ask = async || {
+        let thread = app.thread().await;
+        send(&app, &thread, json!({"content": "x", "queueWhenCapacityUnavailable": true})).await["queued"].clone()
+    };
+    assert_eq!(ask().await, true, "this server has no place");
+    let other = app.database.another_server("node_other").await;
+    other.announce_server(3).await.expect("announces");
+    other.announce_server(3).await.expect("announces");
+    assert_eq!(ask().await, false, "the other one has");
+    assert_eq!(ask().await, true, "now three runs are there, and this one makes four");
+    other.announce_server(5).await.expect("announces");
+    assert_eq!(ask().await, false);
+    other.withdraw_server().await.expect("withdraws");
+    assert_eq!(ask().await, true, "it is gone");
+}
+
+#[tokio::test]
+async fn a_note_that_interrupts_never_stops_another_run_than_it_names() {
+    let app = App::start().await;
+    let thread = app.thread().await;
+    send(&app, &thread, json!({"content": "first"})).await;
+    let first = claim(&app.database.store).await;
+    finish(&app.database.store, &first, done()).await;
+    send(&app, &thread, json!({"content": "second"})).await;
+    let second = claim(&app.database.store).await;
+    let held = send(&app, &thread, json!({"content": "third", "mode": "queue"})).await;
+    let note = json!({"content": "stop that", "mode": "interrupt"});
+    for run in [first.run.id.as_str(), held["run"]["id"].as_str().expect("an id")] {
+        app.post(&format!("/threads/{thread}/runs/{run}/steering"), note.clone()).await.failed(400);
+    }
+    app.post(&format!("/threads/{thread}/runs/run_none/steering"), note.clone()).await.failed(404);
+    let other = app.thread().await;
+    app.post(&format!("/threads/{other}/runs/{}/steering", second.run.id), note.clone()).await.failed(404);
+    let renewed = app.database.store.renew(&second.lease.renewal(), super::TTL).await.expect("the lease is good");
+    assert!(!renewed.is_cancel_requested, "the run under way goes on");
+    assert_eq!(app.get(&format!("/threads/{thread}/runs")).await.ok()["total_count"], 3, "and nothing new began");
+    let body = app.post(&format!("/threads/{thread}/runs/{}/steering", second.run.id), note).await.ok();
+    assert_eq!((&body["executionStarted"], &body["run"]["status"]), (&json!(true), &json!("queued")));
+}
+
+#[tokio::test]
 async fn a_server_with_too_much_to_do_says_when_to_come_back() {
     let app = App::start_with(|settings| settings.max_queued = 1).await;
     let (one, two) = (app.thread().await, app.thread().await);

@@ -150,6 +150,13 @@ async fn a_compaction_is_a_run_that_is_waited_for() {
     assert_eq!(done.ok()["action"]["type"], "compact");
     // Nobody said anything.
     assert_eq!(app.get(&format!("/threads/{thread}/messages")).await.ok()["total_count"], 2);
+    let runs = format!("/threads/{thread}/runs");
+    for (kind, count) in [("compact", 1), ("message", 1), ("clear", 0)] {
+        let listed = app.get(&format!("{runs}?kind={kind}")).await.ok();
+        assert_eq!((&listed["total_count"], listed["data"].as_array().map(Vec::len)), (&json!(count), Some(count)));
+        assert!(listed["data"].as_array().is_some_and(|runs| runs.iter().all(|run| run["kind"] == kind)));
+    }
+    app.get(&format!("{runs}?kind=dream")).await.failed(400);
 }
 
 #[tokio::test]

@@ -140,3 +140,33 @@ async fn a_thread_of_another_project_is_nowhere() {
     let made = app.call_with(&key, Method::POST, "/threads", json!({"environmentId": environment}).to_string()).await;
     assert_eq!(made.failed(404), format!("Environment {environment} not found"));
 }
+
+#[tokio::test]
+async fn a_thread_shows_its_newest_thousand_messages() {
+    let app = App::start().await;
+    let thread = app.thread().await;
+    let pool = app.database.pool().await;
+    for sql in [
+        "insert into messages (id, thread_id, position, role, content)
+         select 'msg_' || n, $1, n, 'user', n::text from generate_series(0, 1199) n",
+        "update threads set message_count = 1200 where id = $1",
+    ] {
+        sqlx::query(sql).bind(&thread).execute(&pool).await.expect("writes");
+    }
+    let read = app.get(&format!("/threads/{thread}")).await.ok();
+    let messages = read["thread"]["messages"].as_array().expect("a list");
+    assert_eq!((messages.len(), &read["thread"]["messageCount"]), (1000, &json!(1200)));
+    assert_eq!((&messages[0]["content"], &messages[999]["content"]), (&json!("200"), &json!("1199")));
+}
+
+#[tokio::test]
+async fn metadata_belongs_to_the_message_that_is_sent() {
+    let app = App::start().await;
+    let before = json!([{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]);
+    let body = json!({"messages": before, "content": "three", "messageMetadata": {"k": 1}, "stream": false});
+    let made = app.post("/threads", body).await.ok();
+    let thread = made["thread"]["id"].as_str().expect("an id");
+    let messages = app.get(&format!("/threads/{thread}/messages")).await.ok();
+    let metadata: Vec<_> = messages["data"].as_array().expect("a list").iter().map(|m| m["metadata"].clone()).collect();
+    assert_eq!(json!(metadata), json!([null, null, {"k": 1}]));
+}

@@ -205,3 +205,51 @@ async fn a_permission_set_is_given_back_and_refused_where_it_is_none() {
     let claimed = claim(&app.database.store).await;
     assert_eq!(claimed.run.options.stored["permissionSet"], set);
 }
+
+#[tokio::test]
+async fn a_run_that_waits_can_be_paused_and_what_it_waits_for_decided_meanwhile() {
+    let app = App::start().await;
+    let thread = app.thread().await;
+    let mut reader = app.send_message(&thread, "Clean up").await;
+    reader.until("response.created").await;
+    let mut claimed = claim(&app.database.store).await;
+    let ids = ask(&app, &mut claimed, &["toolu_1", "toolu_2"]).await;
+    let control = format!("/threads/{thread}/runs/{}/control", claimed.run.id);
+    let status = async || app.get(&format!("/threads/{thread}/status")).await.ok()["status"].clone();
+    let decide = async |id: &PermissionRequestId| {
+        let path = format!("/threads/{thread}/permission-requests/{id}/decision");
+        app.post(&path, json!({"decision": "allow"})).await.ok()
+    };
+    let nobody = async || app.database.store.claim_runs(9, super::TTL).await.expect("claims").is_empty();
+
+    let paused = app.post(&control, json!({"action": "pause"})).await.ok();
+    assert_eq!((&paused["run"]["status"], &paused["effectApplied"]), (&json!("paused"), &json!(true)));
+    assert_eq!(status().await, "permission_asked", "somebody is still asked");
+    // Resumed with calls still open, it waits for them again.
+    let resumed = app.post(&control, json!({"action": "resume"})).await.ok();
+    assert_eq!(resumed["run"]["status"], "waiting");
+    app.post(&control, json!({"action": "pause"})).await.ok();
+    assert_eq!(decide(&ids[0]).await["ok"], true);
+    assert_eq!(decide(&ids[1]).await["ok"], true);
+    assert!(nobody().await, "decided, and still paused");
+    assert_eq!(status().await, "running");
+    assert_eq!(app.post(&control, json!({"action": "resume"})).await.ok()["run"]["status"], "queued");
+    let next = claim(&app.database.store).await;
+    assert_eq!(next.run.id, claimed.run.id);
+    finish(&app.database.store, &next, completed("done")).await;
+    reader.until("stream.completed").await;
+}
+
+#[tokio::test]
+async fn a_paused_run_that_waited_is_cancelled_like_any_other() {
+    let app = App::start().await;
+    let thread = app.thread().await;
+    app.send_message(&thread, "Clean up").await.until("response.created").await;
+    let mut claimed = claim(&app.database.store).await;
+    ask(&app, &mut claimed, &["toolu_1"]).await;
+    let control = format!("/threads/{thread}/runs/{}/control", claimed.run.id);
+    app.post(&control, json!({"action": "pause"})).await.ok();
+    app.post(&control, json!({"action": "cancel"})).await.ok();
+    assert_eq!(app.get(&format!("/threads/{thread}/status")).await.ok()["status"], "cancelled");
+    assert_eq!(app.get(&format!("/threads/{thread}/permission-requests")).await.ok()["data"], json!([]));
+}

@@ -258,5 +258,51 @@ async fn a_text_is_classified_by_rule() {
     app.post(&path, json!({"content": " "})).await.failed(400);
     app.post(&path, json!({"content": "x", "mode": "shout"})).await.failed(400);
     app.post(&path, json!({"content": "x", "replyToRunId": "run_none"})).await.failed(404);
-    app.post(&format!("/threads/{thread}/activity/messages"), json!({"content": "x"})).await.failed(501);
+    assert_eq!(app.get(&format!("/threads/{thread}/messages")).await.ok()["total_count"], 1, "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_text_is_sent_where_it_belongs() {
+    let app = App::start().await;
+    let thread = app.thread().await;
+    let path = format!("/threads/{thread}/activity/messages");
+    // Nothing is under way: a run begins with it.
+    let begun = app.post(&path, json!({"content": "Begin"})).await.ok();
+    assert_eq!((&begun["routeDecision"]["route"], &begun["executionStarted"]), (&json!("none"), &json!(true)));
+    assert_eq!((&begun["delivery"]["transport"], &begun["run"]["status"]), (&json!("message"), &json!("queued")));
+    let mut claimed = claim(&app.database.store).await;
+    assert_eq!(begun["message"]["runId"], claimed.run.id.as_str());
+    // Under way: notes for it.
+    for (mode, route) in [("checkpoint", "worker_checkpoint"), ("fyi", "human_fyi")] {
+        let sent = app.post(&path, json!({"content": format!("a {mode}"), "mode": mode})).await.ok();
+        assert_eq!((&sent["routeDecision"]["route"], &sent["run"]["id"]), (&json!(route), &begun["run"]["id"]));
+        assert_eq!((&sent["executionStarted"], &sent["delivered"]), (&json!(false), &json!(false)));
+    }
+    let notes = app.database.store.list_steering(&claimed.run.id).await.expect("reads");
+    assert_eq!(notes.iter().map(|note| note.content.as_str()).collect::<Vec<_>>(), ["a checkpoint", "a fyi"]);
+    record(&app.database.store, &mut claimed, vec![said("So far.")]).await;
+    // In its place: the run is asked to stop, and the text is next.
+    let target = json!({"content": "Rather this", "mode": "interrupt", "targetType": "run", "targetId": claimed.run.id.as_str()});
+    let sent = app.post(&path, target).await.ok();
+    assert_eq!(
+        (&sent["routeDecision"]["route"], &sent["executionStarted"]),
+        (&json!("worker_interrupt"), &json!(true))
+    );
+    assert_ne!(sent["run"]["id"], begun["run"]["id"]);
+    let renewed = app.database.store.renew(&claimed.lease.renewal(), TTL).await.expect("the lease is good");
+    assert!(renewed.is_cancel_requested && renewed.is_interrupt);
+    finish(&app.database.store, &claimed, Outcome::Interrupted).await;
+    // A run that is over has no reader any more: a new one begins.
+    let next = claim(&app.database.store).await;
+    finish(&app.database.store, &next, completed("done")).await;
+    while let Some(left) = app.database.store.claim_runs(1, TTL).await.expect("claims").pop() {
+        finish(&app.database.store, &left, completed("done")).await;
+    }
+    let reply = json!({"content": "And then?", "replyToRunId": next.run.id.as_str()});
+    assert_eq!(app.post(&path, reply).await.ok()["executionStarted"], true);
+
+    app.post(&path, json!({"content": " "})).await.failed(400);
+    app.post(&path, json!({})).await.failed(400);
+    app.post(&path, json!({"content": "x", "mode": "shout"})).await.failed(400);
+    app.post(&path, json!({"content": "x", "replyToRunId": "run_none"})).await.failed(404);
 }

@@ -37,7 +37,9 @@ image=atelier-workspace:latest
 check_engine "$image"
 export ATELIER_SANDBOX__GUESTD=${ATELIER_SANDBOX__GUESTD:-$target/guestd/guestd}
 unset ATELIER_YES
-cargo build --quiet --workspace --bins --tests
+# In one command and of all packages: otherwise the features of shared dependencies differ and they are built again.
+what=(--workspace --bins --test runs --test it)
+cargo build --quiet "${what[@]}"
 export ATELIER_BIN=${ATELIER_BIN:-$target/debug/atelier}
 
 say "Trying ($share %); everything else that is said is in $log"
@@ -49,7 +51,7 @@ trap 'kill "$shown" 2>/dev/null || true' EXIT
 began=$SECONDS
 status=0
 # One after the other, so that the times are those of the thing tried.
-cargo nextest run --profile soak --workspace --no-fail-fast --no-capture \
+cargo nextest run --profile soak "${what[@]}" --no-fail-fast --no-capture \
   -E '(package(executor) and test(/^(boundaries|model_faults)::/))
       or (package(system-tests) and test(/^(approvals|kills|outages|reconnects|stubborn|takeover)::/))' \
   >"$log" 2>&1 </dev/null || status=$?

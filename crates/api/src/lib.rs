@@ -39,6 +39,7 @@ mod query;
 mod queue;
 mod router;
 mod runs;
+mod schedules;
 mod search;
 mod stream;
 mod system;

@@ -18,7 +18,7 @@ at `/v1`. Send an API key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.
 says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent field is left alone while `null` clears it. \
 Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`.";
 
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("agents", "Stored instructions, a model and skills."),
     (
         "environments",
@@ -26,6 +26,7 @@ const TAGS: [(&str, &str); 5] = [
     ),
     ("files", "The files of an environment, whether its container runs or not."),
     ("threads", "Conversations. A message starts a run, whose events are streamed."),
+    ("schedules", "Work that starts by itself, at the moments of a calendar."),
     ("system", "The server itself. No key is needed."),
 ];
 

@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     Api, Error, activity, agents, auth, context, control, copies, cors, diffs, drain, environments, events, feedback,
-    files, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs, search,
-    system, threads, timeline, titles, trace,
+    files, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs, schedules,
+    search, system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -50,6 +50,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(queue::routes())
         .merge(permissions::routes())
         .merge(context::routes())
+        .merge(schedules::routes())
 }
 
 /// Makes the service. It wants `ConnectInfo<SocketAddr>`, to tell clients with wrong keys apart.

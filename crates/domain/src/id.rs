@@ -90,6 +90,10 @@ ids! {
     PermissionRequestId = "perm";
     /// A side question about a thread.
     QuestionId = "btw";
+    /// A schedule: work that starts by itself.
+    ScheduleId = "sched";
+    /// A moment of a schedule that has come.
+    ExecutionId = "exec";
     /// What a caller reported about a thread.
     ReportId = "report";
 }

@@ -16,13 +16,14 @@ pub mod money;
 pub mod path;
 pub mod permission;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod thread;
 pub mod title;
 
 pub use id::{
-    AgentId, ApiKeyId, EnvironmentId, InvalidId, MessageId, PermissionRequestId, ProjectId, QuestionId, ReportId,
-    RunId, SteeringId, ThreadId,
+    AgentId, ApiKeyId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, ProjectId, QuestionId,
+    ReportId, RunId, ScheduleId, SteeringId, ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

@@ -2,7 +2,7 @@
 //!
 //! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
 //! happens when the window is full (`summary` the texts of that), `calls` the tools of
-//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `side_questions` are
+//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself. `side_questions` are
 //! answered beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
@@ -21,6 +21,7 @@ mod permissions;
 mod progress;
 mod prompt;
 mod reply;
+mod schedules;
 mod setup;
 mod side_questions;
 mod steering;

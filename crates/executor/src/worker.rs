@@ -17,7 +17,7 @@ use crate::{
     Options,
     drive::{self, Parts},
     error::End,
-    side_questions,
+    schedules, side_questions,
     stop::{Stop, StopSignal},
     tools,
 };
@@ -49,7 +49,11 @@ impl Executor {
     /// cancelled, runs are given back where they stand. Returns when no run is held any more.
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
         tokio::select! {
-            _ = futures::future::join(self.work(&soft, &hard), side_questions::work(&self.parts, &soft)) => {}
+            _ = futures::future::join3(
+                self.work(&soft, &hard),
+                side_questions::work(&self.parts, &soft),
+                schedules::work(&self.parts, &soft),
+            ) => {}
             never = relay_cancels(&self.parts) => match never {},
             never = announce(&self.parts) => match never {},
         }

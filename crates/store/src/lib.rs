@@ -30,6 +30,7 @@ pub mod responses;
 pub mod retention;
 pub mod rewind;
 pub mod runs;
+pub mod schedules;
 pub mod seal;
 pub mod search;
 pub mod secrets;

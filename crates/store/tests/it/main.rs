@@ -5,6 +5,7 @@ mod leases;
 mod ownership;
 mod queue;
 mod runs;
+mod schedules;
 mod search;
 mod steering;
 mod tail;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::extract::FromRef;
+use ledger::Ledger;
 use sandbox::Sandboxes;
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ use crate::{
 pub struct Api {
     pub store: Store,
     pub sandboxes: Sandboxes,
+    /// Who changed what. The executor of the same process must have this one.
+    pub ledger: Ledger,
     pub settings: Arc<Settings>,
     /// What `GET /agents/models` offers; replaced as a whole when the server has read a new catalogue.
     pub models: Arc<RwLock<Models>>,
@@ -45,8 +48,10 @@ impl Api {
         stopping: CancellationToken,
         render_metrics: impl Fn() -> String + Send + Sync + 'static,
     ) -> Self {
+        let ledger = Ledger::new(store.clone(), sandboxes.clone(), settings.history.clone());
         Self {
             store,
+            ledger,
             sandboxes,
             settings: Arc::new(settings),
             models: Arc::default(),
@@ -98,6 +103,8 @@ pub struct Settings {
     pub max_queued: u32,
     /// Where the server keeps its files; `/health` tells how full it is.
     pub data_dir: PathBuf,
+    /// What is remembered of files.
+    pub history: ledger::Options,
     pub version: Version,
 }
 
@@ -119,6 +126,7 @@ impl Default for Settings {
             concurrent_per_project: 0,
             max_queued: 10_000,
             data_dir: PathBuf::from("."),
+            history: ledger::Options::default(),
             version: Version::default(),
         }
     }

@@ -25,7 +25,8 @@ use crate::{
 };
 
 use input::{CreateEnvironment, EnvironmentInput};
-use view::{DefaultEnvironment, EnvironmentEnvelope, EnvironmentView};
+pub(crate) use view::EnvironmentView;
+use view::{DefaultEnvironment, EnvironmentEnvelope};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -44,7 +45,7 @@ pub(crate) async fn find(api: &Api, caller: &Caller, id: &EnvironmentId) -> Resu
     found.ok_or_else(|| Error::not_found("Environment", id))
 }
 
-async fn view(api: &Api, environment: Environment) -> EnvironmentView {
+pub(crate) async fn view(api: &Api, environment: Environment) -> EnvironmentView {
     let is_running = api.sandboxes.find(&environment.id).await.is_some();
     let limits = api.sandboxes.limits_of(environment.settings.compute_profile);
     EnvironmentView::new(environment, is_running, limits)

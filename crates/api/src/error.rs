@@ -213,6 +213,27 @@ impl From<sandbox::Error> for Error {
     }
 }
 
+impl From<ledger::Error> for Error {
+    fn from(err: ledger::Error) -> Self {
+        use ledger::{Error as E, history::Error as H};
+        match err {
+            E::History(H::NotFound(path)) => {
+                Self::new(StatusCode::NOT_FOUND, format!("There is no '{path}' in the snapshot"))
+            }
+            E::History(H::NotAFile { path, why }) => Self::new(StatusCode::CONFLICT, format!("'{path}' {why}")),
+            E::History(H::TooManyFiles(most)) => {
+                let message = format!("The workspace holds more than {most} files; this server remembers no more");
+                Self::new(StatusCode::CONFLICT, message).with_code("too_many_files")
+            }
+            E::History(H::DiskFull(_)) => disk_full().with_source(err),
+            E::History(_) | E::Name(_) | E::CutOff(_) => Self::internal(err),
+            E::Workspace(err) => err.into(),
+            E::Store(err) => err.into(),
+            E::Contended => Self::unavailable("Others change this environment all the time; try again", err),
+        }
+    }
+}
+
 fn disk_full() -> Error {
     Error::new(StatusCode::INSUFFICIENT_STORAGE, "No space is left on the server's disk").with_code("disk_full")
 }

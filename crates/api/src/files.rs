@@ -8,13 +8,13 @@ mod upload;
 mod view;
 
 use axum::{Json, extract::State};
-use domain::{EnvironmentId, WorkspacePath};
+use domain::{EnvironmentId, WorkspacePath, change::Source};
 use sandbox::Workspace;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{Api, Error, Result, auth::Caller, body::Body, environments, path::Path, query::Query};
+use crate::{Api, Error, Result, auth::Caller, body::Body, changes, environments, path::Path, query::Query};
 
 use view::FileList;
 
@@ -112,7 +112,10 @@ async fn make_directory(
     Body(body): Body<MakeDirectory>,
 ) -> Result<Json<MadeDirectory>> {
     let path = workspace_path("path", &body.path)?;
-    workspace(&api, &caller, &id).await?.make_dir_all(&path).await?;
+    let workspace = workspace(&api, &caller, &id).await?;
+    changes::prepare(&api, &id).await;
+    workspace.make_dir_all(&path).await?;
+    changes::record(&api, &caller, &id, Source::MakeDirectory, &[&path]).await;
     Ok(Json(MadeDirectory { success: true, path: path.as_str().to_owned(), environment_id: id.into() }))
 }
 
@@ -153,7 +156,10 @@ async fn move_file(
 ) -> Result<Json<MovedFile>> {
     let source = workspace_path("sourcePath", &body.source_path)?;
     let dest = workspace_path("destPath", &body.dest_path)?;
-    workspace(&api, &caller, &id).await?.rename(&source, &dest).await?;
+    let workspace = workspace(&api, &caller, &id).await?;
+    changes::prepare(&api, &id).await;
+    workspace.rename(&source, &dest).await?;
+    changes::record(&api, &caller, &id, Source::Move, &[&source, &dest]).await;
     Ok(Json(MovedFile {
         success: true,
         environment_id: id.into(),
@@ -187,7 +193,10 @@ async fn delete_file(
     Path((id, path)): Path<(EnvironmentId, String)>,
 ) -> Result<Json<DeletedFile>> {
     let path = workspace_path("path", &path)?;
-    workspace(&api, &caller, &id).await?.remove(&path).await?;
+    let workspace = workspace(&api, &caller, &id).await?;
+    changes::prepare(&api, &id).await;
+    workspace.remove(&path).await?;
+    changes::record(&api, &caller, &id, Source::Delete, &[&path]).await;
     let file_path = path.as_str().to_owned();
     Ok(Json(DeletedFile { success: true, deleted: true, environment_id: id.into(), file_path }))
 }

@@ -17,9 +17,9 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, activity, agents, auth, context, control, copies, cors, diffs, drain, environments, events, feedback,
-    files, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs, schedules,
-    search, system, threads, timeline, titles, trace,
+    Api, Error, activity, agents, auth, changes, context, control, copies, cors, diffs, drain, environments, events,
+    feedback, files, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue, runs,
+    schedules, search, snapshots, system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -34,6 +34,8 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(agents::routes())
         .merge(environments::routes())
         .merge(files::routes())
+        .merge(snapshots::routes())
+        .merge(changes::routes())
         .merge(search::routes())
         .merge(threads::routes())
         .merge(copies::routes())

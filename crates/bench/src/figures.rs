@@ -1,5 +1,6 @@
 //! The figures, each with the baseline it is to be read beside.
 
+mod history;
 mod job;
 mod load;
 mod log;
@@ -55,6 +56,9 @@ impl Bench<'_> {
         }
         if wants("events") {
             self.events().await?;
+        }
+        if wants("history") {
+            self.history()?;
         }
         if wants("long") {
             self.long_thread(&environment).await?;

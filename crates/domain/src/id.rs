@@ -96,6 +96,12 @@ ids! {
     ExecutionId = "exec";
     /// What a caller reported about a thread.
     ReportId = "report";
+    /// A state of an environment's files.
+    SnapshotId = "snap";
+    /// What made one snapshot of the one before it.
+    ChangeId = "change";
+    /// A change as a thread's own.
+    StepId = "step";
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod agent;
 pub mod attachment;
+pub mod change;
 pub mod environment;
 pub mod event;
 pub mod feedback;
@@ -22,8 +23,8 @@ pub mod thread;
 pub mod title;
 
 pub use id::{
-    AgentId, ApiKeyId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, ProjectId, QuestionId,
-    ReportId, RunId, ScheduleId, SteeringId, ThreadId,
+    AgentId, ApiKeyId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, ProjectId,
+    QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId, ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

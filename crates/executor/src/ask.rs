@@ -114,7 +114,8 @@ impl Driver<'_> {
                         self.log(LogLevel::Warning, "model", message).await?;
                     }
                     Update::Block(block) => blocks.push(block),
-                    Update::Started { .. } | Update::ToolInput { .. } => {}
+                    Update::ToolInput { name, .. } => self.steps.expect(&name),
+                    Update::Started { .. } => {}
                 },
             }
         }

@@ -16,6 +16,7 @@ use crate::{
     drive::Driver,
     error::End,
     reply::to_tool_call,
+    steps,
     tools::{Call, Outcome, ResultBlock, ToolError},
 };
 
@@ -26,6 +27,18 @@ impl Driver<'_> {
     pub(crate) async fn call_tools(
         &mut self,
         calls: Vec<ToolUse>,
+        conversation: &mut claude::Conversation,
+        computer: &Computer,
+    ) -> Result<(), End> {
+        let begun = self.begin_step(steps::of_reply(&calls)).await?;
+        let made = self.make_calls(&calls, conversation, computer).await;
+        self.end_step(begun, made.is_err());
+        made
+    }
+
+    async fn make_calls(
+        &mut self,
+        calls: &[ToolUse],
         conversation: &mut claude::Conversation,
         computer: &Computer,
     ) -> Result<(), End> {

@@ -32,6 +32,7 @@ use crate::{
     permissions::{Approved, Judged},
     prompt, setup,
     steering::Reason,
+    steps::Steps,
     stop::{Stop, StopSignal},
     tools,
 };
@@ -40,6 +41,7 @@ use crate::{
 pub(crate) struct Parts {
     pub store: Store,
     pub sandboxes: sandbox::Sandboxes,
+    pub ledger: ledger::Ledger,
     pub claude: claude::Client,
     pub catalogue: Arc<claude::Catalogue>,
     pub web: tools::web::Client,
@@ -75,6 +77,7 @@ pub(crate) async fn drive(
         open: Vec::new(),
         permissions: Vec::new(),
         approved: Vec::new(),
+        steps: Steps::new(parts.ledger.clone(), &claimed.run),
     };
     let outcome = match driver.advance().await {
         Ok(outcome) => outcome,
@@ -108,6 +111,7 @@ pub(crate) async fn drive(
         }
         Err(end @ (End::Stop(_) | End::Store(_))) => return Err(end),
     };
+    driver.close_steps().await?;
     driver.finish(&outcome).await
 }
 
@@ -131,6 +135,7 @@ pub(crate) struct Driver<'a> {
     pub permissions: Vec<PermissionSet>,
     /// Calls that somebody has allowed.
     pub approved: Vec<Approved>,
+    pub steps: Steps,
 }
 
 impl Driver<'_> {

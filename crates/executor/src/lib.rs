@@ -1,7 +1,7 @@
 //! Runs, from claim to end: what the model is asked, which tools it calls, what of it is written down.
 //!
 //! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
-//! happens when the window is full (`summary` the texts of that), `calls` the tools of
+//! happens when the window is full (`summary` the texts of that), `steps` what became of files, `calls` the tools of
 //! one reply, `progress` every commit, `permissions` which calls wait for somebody, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself. `side_questions` are
 //! answered beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
@@ -25,6 +25,7 @@ mod schedules;
 mod setup;
 mod side_questions;
 mod steering;
+mod steps;
 mod stop;
 mod summary;
 pub mod tools;

@@ -115,6 +115,9 @@ impl Driver<'_> {
                 None => interrupted.push(call),
             }
         }
+        if !interrupted.is_empty() {
+            self.steps.note_interrupted();
+        }
         let text = "This call was interrupted: the server was stopped while it ran. Whether it had an effect is unknown, \
                     and it was not repeated. Look at the state before you go on.";
         self.answer_all(&interrupted, text, Some(conversation)).await?;

@@ -62,7 +62,10 @@ impl Driver<'_> {
                 let transcript = std::mem::take(&mut self.opening);
                 let events = vec![Event::ItemStarted { item: call(None) }];
                 self.checkpoint(Checkpoint { transcript, events, ..Checkpoint::default() }).await?;
-                let result = self.run_script(script, computer).await?;
+                let begun = self.begin_step(std::iter::once(("Bash", None))).await?;
+                let result = self.run_script(script, computer).await;
+                self.end_step(begun, result.is_err());
+                let result = result?;
                 let how = if result.is_error { "failed" } else { "was run before you began" };
                 let text =
                     format!("{RESULT}{number} of {total} {how}.\n$ {script}\n{}\n</system-reminder>", result.text);

@@ -37,12 +37,13 @@ impl Executor {
     pub fn new(
         store: Store,
         sandboxes: sandbox::Sandboxes,
+        ledger: ledger::Ledger,
         claude: claude::Client,
         catalogue: Arc<claude::Catalogue>,
         web: tools::web::Client,
         options: Options,
     ) -> Self {
-        Self { parts: Arc::new(Parts { store, sandboxes, claude, catalogue, web, options }) }
+        Self { parts: Arc::new(Parts { store, sandboxes, ledger, claude, catalogue, web, options }) }
     }
 
     /// Works until `soft` is cancelled, then lets each run reach its next checkpoint and gives it back. When `hard` is

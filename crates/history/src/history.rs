@@ -53,6 +53,11 @@ impl History {
         }
     }
 
+    /// Gives the directory it is in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Remembers what is in `workspace`. Only files that changed since the last time are read.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ pub use diff::{Change, ChangeKind};
 pub use error::Error;
 pub use gc::Collected;
 pub use history::{History, Snapshot};
-pub use id::Id;
+pub use id::{Id, InvalidId};
 pub use list::{Listed, Listing};
 pub use options::Options;
 pub use restore::{Applied, Left, Restored, Scope};

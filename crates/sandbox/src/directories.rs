@@ -17,7 +17,20 @@ pub(crate) struct Directories {
     pub(crate) run: PathBuf,
 }
 
+/// Where the server itself finds an environment's files.
+#[derive(Debug, Clone)]
+pub struct HostDirectories {
+    /// What containers see as `/workspace`: in the hands of whoever works there.
+    pub workspace: PathBuf,
+    /// For the past of it; no container sees it. It goes when the environment's files go. May be missing.
+    pub history: PathBuf,
+}
+
 impl Directories {
+    pub(crate) fn on_host(&self) -> HostDirectories {
+        HostDirectories { workspace: self.workspace(), history: self.root.join("history") }
+    }
+
     /// The id's alphabet has neither dots nor slashes, so the path is always one below `environments`.
     pub(crate) fn new(data_dir: &Path, place: &Place) -> Self {
         let root = data_dir.join("environments").join(place.environment.as_str());

@@ -29,6 +29,7 @@ mod status;
 mod warm;
 pub mod workspace;
 
+pub use directories::HostDirectories;
 pub use egress::Egress;
 pub use error::Error;
 pub use options::{Limits, Network, Options, Sizes, Spec};

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    Error, Options, Report, Sandbox, Spec, Status, Workspace, engine, network::Bridge, place::Place, report,
-    slot::Slot, status::with_stats, warm::Pool,
+    Error, Options, Report, Sandbox, Spec, Status, Workspace, directories::HostDirectories, engine, network::Bridge,
+    place::Place, report, slot::Slot, status::with_stats, warm::Pool,
 };
 
 /// How long a running container's daemon may take to show that it lives, before the container is replaced.
@@ -177,6 +177,13 @@ impl Sandboxes {
         let directories = self.inner.directories(&Place::main(environment));
         self.inner.make(&directories)?;
         Workspace::open(directories.workspace())
+    }
+
+    /// Gives where the files of an environment are on this host; the directories are made.
+    pub fn directories(&self, environment: &EnvironmentId) -> Result<HostDirectories, Error> {
+        let directories = self.inner.directories(&Place::main(environment));
+        self.inner.make(&directories)?;
+        Ok(directories.on_host())
     }
 
     /// Removes every container of this installation, its network and what is mounted for them. Gives how many containers that were.

@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) model: Model,
     pub(crate) sandbox: Sandbox,
     pub(crate) profiles: Profiles,
+    pub(crate) history: History,
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
@@ -131,6 +132,16 @@ pub(crate) struct Profile {
     pub(crate) cpus: f64,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) pids: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct History {
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) max_file: u64,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_files: u32,
+    pub(crate) exclude: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -154,6 +154,7 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     let executor = Executor::new(
         api.store.clone(),
         api.sandboxes.clone(),
+        api.ledger.clone(),
         claude.clone(),
         catalogue.clone(),
         web,

@@ -139,6 +139,15 @@ pub(crate) fn executor_options(config: &Config) -> executor::Options {
     }
 }
 
+fn history_options(config: &Config) -> ledger::Options {
+    ledger::Options {
+        max_file_bytes: config.history.max_file,
+        max_entries: u64::from(config.history.max_files),
+        exclude: config.history.exclude.clone(),
+        ..ledger::Options::default()
+    }
+}
+
 pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings {
     let settings = &config.limits;
     api::Settings {
@@ -157,6 +166,7 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings
         concurrent_per_project: config.runs.concurrent_per_project,
         max_queued: config.runs.max_queued,
         data_dir: data_dir.path().to_owned(),
+        history: history_options(config),
         version: build::version(),
     }
 }

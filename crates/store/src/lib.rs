@@ -9,6 +9,7 @@
 
 pub mod agents;
 pub mod analytics;
+pub mod changes;
 pub mod context;
 pub mod control;
 pub mod copies;
@@ -35,7 +36,9 @@ pub mod seal;
 pub mod search;
 pub mod secrets;
 pub mod side_questions;
+pub mod snapshots;
 pub mod steering;
+pub mod steps;
 pub mod tail;
 pub mod threads;
 pub mod titles;

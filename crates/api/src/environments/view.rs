@@ -19,7 +19,7 @@ pub(super) const DERIVED_METADATA: [&str; 5] =
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Environment)]
-pub(super) struct EnvironmentView {
+pub(crate) struct EnvironmentView {
     #[schema(example = "env_0198c0f2a7d07d1c9f7b1f5b5b0c2a11")]
     id: String,
     /// The project's id: a key opens a project, not a person.

@@ -14,14 +14,14 @@ use axum::{
     },
     http::StatusCode,
 };
-use domain::{EnvironmentId, WorkspacePath};
+use domain::{EnvironmentId, WorkspacePath, change::Source};
 use sandbox::{Workspace, workspace::Upload};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{workspace, workspace_path};
-use crate::{Api, Error, Result, auth::Caller, path::Path};
+use crate::{Api, Error, Result, auth::Caller, changes, path::Path};
 
 /// All that a form may hold beside its file.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -103,7 +103,9 @@ pub(super) async fn upload_file(
     }
     let Some((filename, upload)) = file else { return Err(Error::missing_field("file")) };
     let path = destination(directory.as_deref().unwrap_or_default(), &filename)?;
+    changes::prepare(&api, &id).await;
     let uploaded = upload.commit_to(&path).await?;
+    changes::record(&api, &caller, &id, Source::Upload, &[&path]).await;
     Ok(Json(UploadedFile {
         success: true,
         environment_id: id.into(),

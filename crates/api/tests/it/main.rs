@@ -6,6 +6,7 @@ mod app;
 mod edges;
 mod environments;
 mod files;
+mod history;
 mod idempotency;
 mod secrets;
 mod system;

@@ -37,6 +37,16 @@ use tokio_util::sync::CancellationToken;
 /// The most a result's text may have, in characters, whatever the tool.
 const MAX_RESULT_CHARS: usize = 120_000;
 
+/// Tells whether a call of the tool may change files of the workspace. One that is not known may.
+pub(crate) fn changes_files(name: &str) -> bool {
+    !matches!(name, "Glob" | "Grep" | "Read" | "TaskStop" | "TodoWrite" | "WebFetch")
+}
+
+/// Tells whether a call of the tool changes the file it names and no other.
+pub(crate) fn writes_one_file(name: &str) -> bool {
+    matches!(name, "Edit" | "Write")
+}
+
 /// The tools offered to one run. The same set gives the same definitions, byte for byte, in every process.
 #[derive(Debug, Clone, Copy)]
 pub struct Tools {

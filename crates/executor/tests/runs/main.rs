@@ -12,5 +12,6 @@ mod limits;
 mod memory;
 mod model_faults;
 mod side_questions;
+mod steps;
 mod stopping;
 mod world;

@@ -114,9 +114,11 @@ impl World {
             .await
             .expect("the store opens");
             store.end_own_leases().await.expect("the database answers");
+            let ledger = ledger::Ledger::new(store.clone(), sandboxes.clone(), ledger::Options::default());
             let executor = Executor::new(
                 store,
                 sandboxes,
+                ledger,
                 claude::Client::new(model).expect("a client"),
                 Arc::new(claude::Catalogue::builtin()),
                 web::Client::new(Vec::new()).expect("a client"),

@@ -13,7 +13,9 @@ impl Loaded {
     /// Writes all settings as TOML with comments.
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
-        for section in ["server", "database", "model", "sandbox", "profiles", "runs", "events", "limits", "log"] {
+        for section in
+            ["server", "database", "model", "sandbox", "profiles", "history", "runs", "events", "limits", "log"]
+        {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };
             self.show_section(&mut text, section, &settings);
         }

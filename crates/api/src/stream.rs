@@ -74,6 +74,12 @@ impl Range {
             (Until::RunFinished(_), None) | (Until::Idle, _) => true,
         }
     }
+
+    /// Tells whether nothing follows an event.
+    fn ends_with(&self, recorded: &Recorded) -> bool {
+        matches!((&self.until, &recorded.event), (Until::RunFinished(run), Event::RunFinished { .. })
+            if recorded.run_id.as_ref() == Some(run))
+    }
 }
 
 /// Why a body broke off.
@@ -155,7 +161,7 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                             remaining -= 1;
                             retries = 0;
                         }
-                        Ok(Written::Nothing) => is_end = true,
+                        Ok(Written::End | Written::Nothing) => is_end = true,
                         Ok(Written::Gap(sequence)) => {
                             cursor = sequence;
                             retries = 0;
@@ -197,6 +203,8 @@ enum Written {
     /// Up to there nothing is kept.
     Gap(i64),
     Delta,
+    /// The last event of the run that is followed.
+    End,
     /// It is beyond the stream's end.
     Nothing,
 }
@@ -217,7 +225,7 @@ async fn write(
             for event in render(&recorded, run_started_at) {
                 write_frame(out, event.kind.name(), event.sequence, &event);
             }
-            Ok(Written::Event(recorded.sequence))
+            Ok(if range.ends_with(&recorded) { Written::End } else { Written::Event(recorded.sequence) })
         }
         Tailed::Gap(mut gap) => {
             let end = range.before.map_or(gap.to, |before| gap.to.min(before - 1));

@@ -19,7 +19,7 @@ async fn run(app: &App, environment: &str, hours: i32, status: &str, seconds: Op
     sqlx::query(
         "insert into runs (id, thread_id, project_id, status, options, after_sequence, queued_at, started_at, completed_at)
          select $1, $2, $3, $4, '{}', 0, at, at, at + make_interval(secs => $6)
-         from (select date_trunc('hour', now()) - make_interval(hours => $5) as at) as then",
+         from (select date_trunc('hour', now()) - make_interval(hours => $5) as at) as begun",
     )
     .bind(thread.replace("thread", "run"))
     .bind(&thread)

@@ -228,6 +228,8 @@ async fn another_projects_things_are_not_found_on_any_route() {
     app.post(&format!("{files}/mkdir"), json!({"path": "x"})).await.ok();
     let thread = app.post("/threads", json!({"environmentId": environment})).await.ok();
     let thread = thread["thread"]["id"].as_str().expect("an id").to_owned();
+    let daily = json!({"name": "d", "task": "t", "cronExpression": "0 9 * * *"});
+    let schedule = app.post("/schedules", daily).await.ok()["schedule"]["id"].as_str().expect("an id").to_owned();
     let document = serde_json::to_value(api::openapi()).expect("JSON");
     let mut checked = 0;
     for template in document["paths"].as_object().expect("paths").keys().filter(|template| template.contains("{id}")) {
@@ -235,6 +237,7 @@ async fn another_projects_things_are_not_found_on_any_route() {
             Some("agents") => "mine",
             Some("environments") => environment.as_str(),
             Some("threads") => thread.as_str(),
+            Some("schedules") => schedule.as_str(),
             other => panic!("no id for {other:?}: say what another project's id is"),
         };
         let mut path = template.replacen("{id}", id, 1);
@@ -248,6 +251,7 @@ async fn another_projects_things_are_not_found_on_any_route() {
                 false => json!({
                     "name": "n", "path": "x", "sourcePath": "x", "destPath": "y", "content": "c", "rating": "up",
                     "logs": [], "action": "compact", "prompt": "p", "decision": "allow",
+                    "key": "K", "value": "v",
                 }),
             };
             let body = body.to_string();

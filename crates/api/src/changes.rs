@@ -39,9 +39,9 @@ const MAX_PATHS: i32 = 1_000;
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(list_changes))
-        .routes(routes!(show_diff))
-        .routes(routes!(read_file))
-        .routes(routes!(fork))
+        .routes(routes!(show_change_diff))
+        .routes(routes!(read_change_file))
+        .routes(routes!(fork_change))
 }
 
 /// Gives the first paths of changes.
@@ -137,7 +137,7 @@ async fn list(api: &Api, caller: &Caller, page: Page, changes: Paged<NamedChange
         DiffQuery,
     ),
     responses((status = 200, description = "The difference", body = SnapshotDiffView)))]
-async fn show_diff(
+async fn show_change_diff(
     State(api): State<Api>,
     caller: Caller,
     Path((id, change)): Path<(EnvironmentId, String)>,
@@ -157,7 +157,7 @@ async fn show_diff(
         FileQuery,
     ),
     responses((status = 200, description = "The file", body = FileView)))]
-async fn read_file(
+async fn read_change_file(
     State(api): State<Api>,
     caller: Caller,
     Path((id, change)): Path<(EnvironmentId, String)>,
@@ -177,7 +177,7 @@ async fn read_file(
     ),
     request_body = Fork,
     responses((status = 201, description = "The new environment", body = ForkView)))]
-async fn fork(
+async fn fork_change(
     State(api): State<Api>,
     caller: Caller,
     Path((id, change)): Path<(EnvironmentId, String)>,

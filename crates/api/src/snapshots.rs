@@ -35,10 +35,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(initialize))
         .routes(routes!(list_snapshots))
-        .routes(routes!(list_files))
-        .routes(routes!(show_diff))
-        .routes(routes!(read_file))
-        .routes(routes!(fork))
+        .routes(routes!(list_snapshot_files))
+        .routes(routes!(show_snapshot_diff))
+        .routes(routes!(read_snapshot_file))
+        .routes(routes!(fork_snapshot))
 }
 
 async fn find(api: &Api, caller: &Caller, environment: &EnvironmentId, id: &str) -> Result<Snapshot> {
@@ -145,7 +145,7 @@ struct PrefixQuery {
         PrefixQuery,
     ),
     responses((status = 200, description = "The files", body = FilesView)))]
-async fn list_files(
+async fn list_snapshot_files(
     State(api): State<Api>,
     caller: Caller,
     Path((id, snapshot)): Path<(EnvironmentId, String)>,
@@ -174,7 +174,7 @@ pub(crate) struct DiffQuery {
         DiffQuery,
     ),
     responses((status = 200, description = "The difference", body = SnapshotDiffView)))]
-async fn show_diff(
+async fn show_snapshot_diff(
     State(api): State<Api>,
     caller: Caller,
     Path((id, snapshot)): Path<(EnvironmentId, String)>,
@@ -224,7 +224,7 @@ pub(crate) struct FileQuery {
         (status = 409, description = "It is a directory or a link, or was not kept", body = crate::error::ErrorBody),
         (status = 413, description = "It is too large for JSON", body = crate::error::ErrorBody),
     ))]
-async fn read_file(
+async fn read_snapshot_file(
     State(api): State<Api>,
     caller: Caller,
     Path((id, snapshot)): Path<(EnvironmentId, String)>,
@@ -277,7 +277,7 @@ pub(crate) struct Fork {
     ),
     request_body = Fork,
     responses((status = 201, description = "The new environment", body = ForkView)))]
-async fn fork(
+async fn fork_snapshot(
     State(api): State<Api>,
     caller: Caller,
     Path((id, snapshot)): Path<(EnvironmentId, String)>,

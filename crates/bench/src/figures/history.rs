@@ -33,7 +33,7 @@ impl Bench<'_> {
             for workspace in [&ours, &theirs] {
                 for file in 0..CHANGED {
                     let path = workspace.join(format!("d{}/f{}", (n * 7 + file * 9) % DIRECTORIES, file));
-                    fs::write(path, content(n * 1000 + file))?;
+                    fs::write(path, content(1_000_000 + n * 1000 + file))?;
                 }
             }
             let next = took(&mut snapshot, || Ok(past.snapshot(&ours)?.id))?;

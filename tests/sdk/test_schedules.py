@@ -67,7 +67,7 @@ def test_one_that_is_fired_by_hand_runs_and_is_listed(client, agent):
     seen = client.schedules.get(made["id"])
     assert (seen["runCount"], seen["successCount"], seen["failureCount"]) == (1, 1, 0)
     messages = client.threads.get_messages(fired["thread"]["id"])
-    assert messages[0]["content"] == "Write the report"
+    assert messages["data"][0]["content"] == "Write the report"
     client.schedules.delete(made["id"])
 
 

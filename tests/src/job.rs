@@ -67,7 +67,10 @@ impl Job {
         let is_answer =
             |frame: &&Frame| frame.event == "response.item.completed" && !frame.data["item"]["id"].is_null();
         let answers: Vec<_> = log.iter().filter(is_answer).collect();
-        counted.told = answers.iter().filter(|frame| frame.raw.contains("This call was interrupted")).count();
+        // By a server that is gone, or by a container that is.
+        let unknown = ["This call was interrupted", "The computer was restarted while this call ran"];
+        let is_unknown = |frame: &&&Frame| unknown.iter().any(|words| frame.raw.contains(words));
+        counted.told = answers.iter().filter(is_unknown).count();
         let written = world.file(&self.environment, &self.file).await.unwrap_or_default();
         let distinct: HashSet<&str> = written.lines().collect();
         counted.doubled = written.lines().count() - distinct.len();

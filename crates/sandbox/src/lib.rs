@@ -6,6 +6,7 @@
 //! bytes or files, is the work of an unknown program and is treated so.
 
 pub mod error;
+pub mod git;
 pub mod options;
 
 mod bring_up;

@@ -7,6 +7,7 @@ mod canaries;
 mod commands;
 mod escape;
 mod files;
+mod git;
 mod killing;
 mod lifecycle;
 mod limits;

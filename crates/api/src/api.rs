@@ -10,10 +10,12 @@ use axum::extract::FromRef;
 use ledger::Ledger;
 use sandbox::Sandboxes;
 use store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     MakeTitle, Models,
+    files::thumbnail,
     system::{Checked, Counted},
 };
 
@@ -35,6 +37,8 @@ pub struct Api {
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Asks a model for a thread's title. `None`, as it is at first: titles are made from the text.
     pub make_title: Option<MakeTitle>,
+    /// Images that may be decoded at once.
+    pub(crate) thumbnails: Arc<Semaphore>,
     pub(crate) checked: Checked,
     pub(crate) counted: Counted,
 }
@@ -59,6 +63,7 @@ impl Api {
             started: Instant::now(),
             render_metrics: Arc::new(render_metrics),
             make_title: None,
+            thumbnails: Arc::new(Semaphore::new(thumbnail::AT_ONCE)),
             checked: Checked::default(),
             counted: Counted::default(),
         }
@@ -91,6 +96,8 @@ pub struct Settings {
     pub upload_idle_timeout: Duration,
     /// A stream with nothing to say says that, this often.
     pub heartbeat: Duration,
+    /// How git is used in environments.
+    pub git: Arc<sandbox::git::Options>,
     /// How long a connection may take to send a request's headers. The server process sets it on its listener.
     pub header_timeout: Duration,
     /// The model of agents that name none, and of threads without an agent.
@@ -120,6 +127,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             upload_idle_timeout: Duration::from_secs(60),
             heartbeat: Duration::from_secs(15),
+            git: Arc::default(),
             header_timeout: Duration::from_secs(10),
             default_model: "claude-sonnet-5-5".to_owned(),
             concurrent_runs: 256,

@@ -3,7 +3,10 @@
 //! Every request finds the environment in the caller's project before a path is looked at, and every path goes through
 //! the workspace, which never leaves its directory.
 
+mod condition;
 mod download;
+mod sharing;
+pub(crate) mod thumbnail;
 mod upload;
 mod view;
 
@@ -22,7 +25,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(list_files))
         .routes(routes!(download::download_file))
+        .routes(routes!(thumbnail::get_thumbnail))
         .routes(routes!(upload::upload_file))
+        .routes(routes!(sharing::send_files))
+        .routes(routes!(sharing::share_files))
         .routes(routes!(make_directory))
         .routes(routes!(move_file))
         .routes(routes!(download::get_file, delete_file))

@@ -6,6 +6,7 @@
 //! into it, so a reader sees the old file or the new one. Blocking calls run on tokio's blocking threads.
 
 mod change;
+mod copy;
 mod list;
 mod read;
 mod stats;
@@ -25,6 +26,7 @@ use rustix::fs::Stat;
 
 use crate::Error;
 
+pub use copy::Copied;
 pub use list::{Entry, Kind, Listing};
 pub use read::OpenFile;
 pub use stats::Stats;
@@ -113,6 +115,16 @@ impl Workspace {
     /// `NotFound`, `Outside`; `Refused` for the workspace itself, or when a directory keeps being filled.
     pub async fn remove(&self, path: &WorkspacePath) -> Result<(), Error> {
         self.blocking(path, change::remove).await
+    }
+
+    /// Copies the file or directory at `path` to the same path of another workspace, over what is there: files are
+    /// replaced one by one, each as a whole, directories are filled up, links are copied as links.
+    ///
+    /// # Errors
+    /// As of [`open_file`](Self::open_file) here and of [`upload`](Self::upload) there. What was copied before one stays.
+    pub async fn copy_to(&self, path: &WorkspacePath, other: &Self) -> Result<Copied, Error> {
+        let other = Arc::clone(&other.tree);
+        self.blocking(path, move |tree, path| copy::copy(tree, path, &other)).await
     }
 
     /// Streams the directory `path` as a zip archive, names relative to it, unix modes and links kept as they are.

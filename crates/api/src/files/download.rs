@@ -7,14 +7,17 @@
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
-    response::Response,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use domain::{EnvironmentId, WorkspacePath};
 use sandbox::{Workspace, workspace::OpenFile};
 use serde::Deserialize;
 
-use super::{workspace, workspace_path};
+use super::{
+    condition::{Version, Wanted, wanted},
+    workspace, workspace_path,
+};
 use crate::{Api, Error, Result, auth::Caller, path::Path, query::Query};
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -27,63 +30,114 @@ pub(super) struct DownloadQuery {
 
 /// Download a file
 ///
-/// The bytes of a file. A directory comes as a zip archive.
+/// The bytes of a file, or those that `Range` asks for. A directory comes as a zip archive.
 #[utoipa::path(get, path = "/environments/{id}/files/download/{*path}", tag = "files",
     params(
         ("id" = String, Path, description = "The environment's id"),
         ("path" = String, Path, description = "Relative to the workspace; `/` as it is or as `%2F`"),
         DownloadQuery,
     ),
-    responses((status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>)))]
+    responses(
+        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, description = "Those of the one range asked for", body = Vec<u8>),
+        (status = 304, description = "It is the one named by `If-None-Match`, or older than `If-Modified-Since`"),
+        (status = 412, description = "It is not the one named by `If-Match`", body = crate::error::ErrorBody),
+        (status = 416, description = "It is shorter than where the range begins", body = crate::error::ErrorBody),
+    ))]
 pub(super) async fn download_file(
     State(api): State<Api>,
     caller: Caller,
     Path((id, path)): Path<(EnvironmentId, String)>,
     Query(query): Query<DownloadQuery>,
+    headers: HeaderMap,
 ) -> Result<Response> {
-    send(&api, &caller, &id, &path, query.download.unwrap_or(false)).await
+    send(&api, &caller, &id, &path, query.download.unwrap_or(false), &headers).await
 }
 
 /// Read a file
 ///
-/// The bytes of a file. A directory comes as a zip archive. For a file in a directory `download`, `upload`, `mkdir`, `move`
-/// or `thumbnail` at the top of the workspace use the route with `download/` before the path.
+/// The bytes of a file, or those that `Range` asks for. A directory comes as a zip archive. For a file in a directory `download`, `upload`, `mkdir`, `move`,
+/// `send`, `share-with-team` or `thumbnail` at the top of the workspace use the route with `download/` before the path.
 #[utoipa::path(get, path = "/environments/{id}/files/{*path}", tag = "files",
     params(
         ("id" = String, Path, description = "The environment's id"),
         ("path" = String, Path, description = "Relative to the workspace; `/` as it is or as `%2F`"),
         DownloadQuery,
     ),
-    responses((status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>)))]
+    responses(
+        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, description = "Those of the one range asked for", body = Vec<u8>),
+        (status = 304, description = "It is the one named by `If-None-Match`, or older than `If-Modified-Since`"),
+        (status = 412, description = "It is not the one named by `If-Match`", body = crate::error::ErrorBody),
+        (status = 416, description = "It is shorter than where the range begins", body = crate::error::ErrorBody),
+    ))]
 pub(super) async fn get_file(
     State(api): State<Api>,
     caller: Caller,
     Path((id, path)): Path<(EnvironmentId, String)>,
     Query(query): Query<DownloadQuery>,
+    headers: HeaderMap,
 ) -> Result<Response> {
-    send(&api, &caller, &id, &path, query.download.unwrap_or(false)).await
+    send(&api, &caller, &id, &path, query.download.unwrap_or(false), &headers).await
 }
 
-async fn send(api: &Api, caller: &Caller, id: &EnvironmentId, path: &str, is_attachment: bool) -> Result<Response> {
+async fn send(
+    api: &Api,
+    caller: &Caller,
+    id: &EnvironmentId,
+    path: &str,
+    is_attachment: bool,
+    asked: &HeaderMap,
+) -> Result<Response> {
     let path = workspace_path("path", path)?;
     let workspace = workspace(api, caller, id).await?;
     match workspace.open_file(&path).await {
-        Ok(file) => send_file(&path, file, is_attachment).await,
+        Ok(file) => send_file(&path, file, is_attachment, asked).await,
         Err(sandbox::Error::IsDirectory(_)) => send_directory(&workspace, &path).await,
         Err(err) => Err(err.into()),
     }
 }
 
-async fn send_file(path: &WorkspacePath, file: OpenFile, is_attachment: bool) -> Result<Response> {
+async fn send_file(path: &WorkspacePath, file: OpenFile, is_attachment: bool, asked: &HeaderMap) -> Result<Response> {
     let (size, modified) = (file.size, file.modified);
+    let etag = format!("\"{}\"", file.version);
+    let wanted = wanted(asked, &Version { etag: &etag, modified, size });
+    let (status, first, length) = match wanted {
+        Wanted::Whole => (StatusCode::OK, 0, size),
+        Wanted::Part(first, length) => (StatusCode::PARTIAL_CONTENT, first, length),
+        Wanted::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
+        Wanted::Nothing => {
+            let message = format!("The file has {size} bytes, and none of them where the range asks for some");
+            let mut response = Error::new(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
+            let range = HeaderValue::from_str(&format!("bytes */{size}")).map_err(Error::internal)?;
+            response.headers_mut().insert(header::CONTENT_RANGE, range);
+            return Ok(response);
+        }
+        Wanted::Changed => {
+            return Err(Error::new(StatusCode::PRECONDITION_FAILED, "The file is not the one that the request names"));
+        }
+    };
     // Clients decode text by the charset they are told.
     let is_text = file.mime.starts_with("text/") || TEXTS.contains(&file.mime.as_str());
     let mime = if is_text { format!("{}; charset=utf-8", file.mime) } else { file.mime.clone() };
     let is_shown = !is_attachment && is_harmless(&file.mime);
-    let mut response = Response::new(Body::from_stream(file.into_stream(0, size).await?));
+    let body = match status {
+        StatusCode::NOT_MODIFIED => Body::empty(),
+        _ => Body::from_stream(file.into_stream(first, length).await?),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(&mime).map_err(Error::internal)?);
-    headers.insert(header::CONTENT_LENGTH, size.into());
+    if status != StatusCode::NOT_MODIFIED {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = format!("bytes {first}-{}/{size}", first + length - 1);
+        headers.insert(header::CONTENT_RANGE, HeaderValue::from_str(&range).map_err(Error::internal)?);
+    }
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::ETAG, HeaderValue::from_str(&etag).map_err(Error::internal)?);
     let modified = modified.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     headers.insert(header::LAST_MODIFIED, HeaderValue::from_str(&modified).map_err(Error::internal)?);
     guard(headers, if is_shown { "inline" } else { "attachment" }, path.file_name().unwrap_or("file"));
@@ -116,7 +170,7 @@ fn is_harmless(mime: &str) -> bool {
     is_text || is_image || mime == "application/json" || mime.starts_with("audio/") || mime.starts_with("video/")
 }
 
-fn guard(headers: &mut HeaderMap, disposition: &str, name: &str) {
+pub(super) fn guard(headers: &mut HeaderMap, disposition: &str, name: &str) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     // An agent may change a file at any moment.

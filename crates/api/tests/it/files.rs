@@ -1,5 +1,11 @@
 //! Files: what goes in comes out, by every road that clients take.
 
+mod escapes;
+mod memory;
+mod parts;
+
+use std::path::PathBuf;
+
 use axum::{
     body::Body,
     http::{Method, Request, header},
@@ -49,6 +55,13 @@ impl Files {
             .body(Body::from(form(parts)))
             .expect("a valid request");
         self.app.send(request).await
+    }
+
+    /// Gives where a path of the workspace is on this host.
+    fn on_disk(&self, path: &str) -> PathBuf {
+        let environment = self.path.split('/').nth(3).expect("the id");
+        let root = self.app.database.directory().join("environments").join(environment).join("workspace");
+        if path.is_empty() { root } else { root.join(path) }
     }
 
     async fn get(&self, rest: &str) -> Reply {

@@ -6,7 +6,7 @@ use std::io::SeekFrom;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{Stream, TryStreamExt};
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -24,6 +24,8 @@ pub struct OpenFile {
     /// In bytes, when it was opened.
     pub size: u64,
     pub modified: DateTime<Utc>,
+    /// Another one whenever the content is another, whatever times somebody sets.
+    pub version: String,
     /// Guessed from the name: `text/html`; `application/octet-stream` where nothing is known.
     pub mime: String,
 }
@@ -52,12 +54,19 @@ pub(super) fn open(tree: &Tree, path: &str) -> Result<OpenFile, Error> {
         file: tokio::fs::File::from_std(file),
         size: size(&stat),
         modified: modified(&stat),
+        version: version(&stat),
         mime: mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned(),
     })
 }
 
+/// A file that is written to, or replaced, has another time of change, which nobody can set.
+fn version(stat: &Stat) -> String {
+    let Stat { st_ino, st_size, st_ctime, st_ctime_nsec, .. } = stat;
+    format!("{st_ino:x}-{st_size:x}-{st_ctime:x}-{st_ctime_nsec:x}")
+}
+
 /// Opens the regular file at `place`; `None` for what is neither that nor a directory.
-pub(super) fn open_regular(place: &Place) -> Result<Option<(File, rustix::fs::Stat)>, Errno> {
+pub(super) fn open_regular(place: &Place) -> Result<Option<(File, Stat)>, Errno> {
     let Some(name) = &place.name else { return Err(Errno::ISDIR) };
     // Before the open: opening a pipe or a device can already have an effect. After it: it may have been swapped.
     match FileType::from_raw_mode(place.stat()?.st_mode) {

@@ -4,7 +4,7 @@
 //! grows under a hidden name in its own directory, since only there a rename is sure to stay on one file system.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -51,13 +51,11 @@ pub struct Uploaded {
 impl Upload {
     pub(super) fn begin(tree: Arc<Tree>, path: &str) -> Result<Self, Error> {
         let (dir, target) = find_target(&tree, path)?;
-        let name = placeless_name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&dir, &*name, flags, Mode::from_raw_mode(0o600)).map_err(|err| failed(err, path))?;
+        let (temporary, file) = Temporary::create(dir, target).map_err(|err| failed(err, path))?;
         Ok(Self {
             path: path.to_owned(),
-            temporary: Temporary { dir, name: Some(name), target_dir: None, target },
-            file: Arc::new(file.into()),
+            temporary,
+            file: Arc::new(file),
             tree,
             batch: Vec::new(),
             batch_bytes: 0,
@@ -97,7 +95,12 @@ impl Upload {
         self.settle().await?;
         let Self { tree, path, temporary, file, size, .. } = self;
         // On a blocking thread to its end, even if we are not waited for.
-        on_blocking_thread(move || temporary.put_in_place(&tree, &file, size).map_err(|err| failed(err, &path))).await
+        on_blocking_thread(move || {
+            fsync(&file)
+                .and_then(|()| temporary.put_in_place(&tree, &file, size, None))
+                .map_err(|err| failed(err, &path))
+        })
+        .await
     }
 
     /// Puts the file at `path`, whose parent directories are made, instead of where it was begun.
@@ -143,6 +146,17 @@ impl Upload {
     }
 }
 
+/// Copies the first `size` bytes of an open file to `path`, whole or not at all; parent directories are made.
+///
+/// It is not waited for until the disk has it: who copies many files again after a crash loses nothing.
+pub(super) fn copy_in(tree: &Tree, path: &str, source: File, size: u64, mode: u32) -> Result<u64, Error> {
+    let (dir, target) = find_target(tree, path)?;
+    let (temporary, mut file) = Temporary::create(dir, target).map_err(|err| failed(err, path))?;
+    let copied = io::copy(&mut source.take(size), &mut file).map_err(|err| failed(errno(err), path))?;
+    let placed = temporary.put_in_place(tree, &file, copied, Some(mode & 0o777));
+    placed.map(|placed| placed.size).map_err(|err| failed(err, path))
+}
+
 fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|chunk| IoSlice::new(chunk)).collect();
     let mut slices = &mut slices[..];
@@ -182,14 +196,21 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn put_in_place(mut self, tree: &Tree, file: &File, size: u64) -> Result<Uploaded, Errno> {
+    fn create(dir: OwnedFd, target: Vec<u8>) -> Result<(Self, File), Errno> {
+        let name = placeless_name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&dir, &*name, flags, Mode::from_raw_mode(0o600))?;
+        Ok((Self { dir, name: Some(name), target_dir: None, target }, file.into()))
+    }
+
+    /// `mode` is what the file gets; if absent, what one that is there has, or the usual one.
+    fn put_in_place(mut self, tree: &Tree, file: &File, size: u64, mode: Option<u32>) -> Result<Uploaded, Errno> {
         let target_dir = self.target_dir.as_ref().unwrap_or(&self.dir);
         let before = statat(target_dir, &self.target, AtFlags::SYMLINK_NOFOLLOW)
             .ok()
             .filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        let mode = before.map_or(0o644, |stat| stat.st_mode & 0o777);
+        let mode = mode.unwrap_or(before.map_or(0o644, |stat| stat.st_mode & 0o777));
         tree.adopt(file, Mode::from_raw_mode(mode))?;
-        fsync(file)?;
         let name = self.name.as_deref().ok_or(Errno::NOENT)?;
         // Not even a link that appears here now is followed: the name itself is replaced.
         renameat(&self.dir, name, target_dir, &self.target)?;

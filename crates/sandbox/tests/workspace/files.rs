@@ -300,3 +300,30 @@ async fn five_thousand_entries_are_listed_quickly() {
         println!("list depth {depth:?}: median {:?}, slowest {:?}", times[4], times[8]);
     }
 }
+
+#[tokio::test]
+async fn a_copy_replaces_files_fills_directories_and_follows_nothing() {
+    let (from, to) = (Scene::new(), Scene::new());
+    from.set_traps();
+    from.put("src/new.txt", b"new");
+    to.set_traps();
+    to.put("src/mine.txt", b"mine");
+    to.put("src/new.txt", b"a longer one");
+    let copied = from.workspace.copy_to(&at("src"), &to.workspace).await.unwrap();
+    assert_eq!((copied.files, copied.skipped), (4, 0));
+    assert_eq!(to.read("src/new.txt").await.unwrap(), b"new");
+    assert_eq!(to.read("src/mine.txt").await.unwrap(), b"mine");
+    assert_eq!(to.read("src/deep/a.txt").await.unwrap(), b"a");
+    // The whole workspace, links to everywhere included, over one that is full of them.
+    from.workspace.copy_to(&at(""), &to.workspace).await.unwrap();
+    for path in ["out", "slash/etc", "secret", "up", "proc"] {
+        assert!(from.workspace.copy_to(&at(path), &to.workspace).await.is_err(), "{path}");
+    }
+    // Where a link leads out of the other workspace, nothing is put.
+    fs::create_dir(from.root.join("real")).unwrap();
+    from.put("real/x.txt", b"x");
+    symlink("../outside", to.root.join("real")).unwrap();
+    assert!(from.workspace.copy_to(&at("real"), &to.workspace).await.is_err());
+    from.assert_outside_is_untouched("a copy");
+    to.assert_outside_is_untouched("a copy");
+}

@@ -239,7 +239,7 @@ fn disk_full() -> Error {
 }
 
 /// Gives an error's own text as a sentence for the client.
-fn sentence(err: &sandbox::Error) -> String {
+pub(crate) fn sentence(err: &impl fmt::Display) -> String {
     let text = err.to_string();
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()

@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod feedback;
 mod files;
+mod git;
 mod history;
 mod idempotency;
 mod json;

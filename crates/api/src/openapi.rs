@@ -25,6 +25,7 @@ const TAGS: [(&str, &str); 6] = [
         "Stored descriptions of computers. Each has a workspace of files, and a container while it is used.",
     ),
     ("files", "The files of an environment, whether its container runs or not."),
+    ("git", "The repositories of an environment. Git runs in its container, which is started for it."),
     ("threads", "Conversations. A message starts a run, whose events are streamed."),
     ("schedules", "Work that starts by itself, at the moments of a calendar."),
     ("system", "The server itself. No key is needed."),

@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) sandbox: Sandbox,
     pub(crate) profiles: Profiles,
     pub(crate) history: History,
+    pub(crate) git: Git,
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
@@ -142,6 +143,19 @@ pub(crate) struct History {
     #[serde(deserialize_with = "units::positive")]
     pub(crate) max_files: u32,
     pub(crate) exclude: Vec<String>,
+pub(crate) struct Git {
+    pub(crate) author_name: Text,
+    pub(crate) author_email: Text,
+    #[serde(deserialize_with = "units::url")]
+    pub(crate) github_url: Url,
+    #[serde(deserialize_with = "units::boolean")]
+    pub(crate) allow_private_hosts: bool,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) transfer_timeout: Duration,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) max_output: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -80,6 +80,22 @@ fn limits(profile: &Profile) -> sandbox::Limits {
     sandbox::Limits { memory_bytes: profile.memory, cpus: profile.cpus, pids: profile.pids }
 }
 
+/// How git is used, by the API and by runs alike.
+pub(crate) fn git_options(config: &Config) -> sandbox::git::Options {
+    let settings = &config.git;
+    sandbox::git::Options {
+        author: sandbox::git::Author {
+            name: settings.author_name.to_string(),
+            email: settings.author_email.to_string(),
+        },
+        github_url: settings.github_url.clone(),
+        allow_private_hosts: settings.allow_private_hosts,
+        timeout: settings.timeout,
+        transfer_timeout: settings.transfer_timeout,
+        max_output_bytes: usize::try_from(settings.max_output).unwrap_or(usize::MAX),
+    }
+}
+
 pub(crate) fn claude_options(config: &Config) -> anyhow::Result<claude::Options> {
     let settings = &config.model;
     let mut options = claude::Options::new(settings.base_url.clone(), settings.api_key.clone());
@@ -134,6 +150,7 @@ pub(crate) fn executor_options(config: &Config) -> executor::Options {
         max_tokens: settings.max_tokens,
         permission_expiry: settings.permission_expiry,
         compact_at_percent: settings.compact_at.min(100),
+        git: git_options(config).into(),
         default_model: config.model.default.to_string(),
         fallback_model: config.model.fallback.clone(),
     }
@@ -160,6 +177,7 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings
         body_timeout: settings.body_timeout,
         upload_idle_timeout: settings.upload_idle_timeout,
         heartbeat: settings.heartbeat,
+        git: git_options(config).into(),
         header_timeout: settings.header_timeout,
         default_model: config.model.default.to_string(),
         concurrent_runs: config.runs.concurrent,

@@ -14,7 +14,7 @@ impl Loaded {
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
         for section in
-            ["server", "database", "model", "sandbox", "profiles", "history", "runs", "events", "limits", "log"]
+            ["server", "database", "model", "sandbox", "profiles", "history", "git", "runs", "events", "limits", "log"]
         {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };
             self.show_section(&mut text, section, &settings);

@@ -16,6 +16,7 @@ pub mod message;
 pub mod money;
 pub mod path;
 pub mod permission;
+pub mod repository;
 pub mod run;
 pub mod schedule;
 pub mod schema;

@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     AgentId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort,
-    attachment::Attachment, limits::Limits,
+    attachment::Attachment, limits::Limits, repository::GithubRepository,
 };
 
 /// Where a run stands.
@@ -223,6 +223,8 @@ pub struct RunOptions {
     pub environment_variables: BTreeMap<String, String>,
     pub enabled_skills: Option<Vec<String>>,
     pub attachments: Vec<Attachment>,
+    /// To be in the workspace before the model is asked.
+    pub github_repository: Option<GithubRepository>,
     /// Commands to be run before the model is asked.
     pub setup_scripts: Vec<String>,
     /// The JSON Schema that the answer must satisfy.
@@ -238,7 +240,13 @@ impl RunOptions {
     /// one message.
     #[must_use]
     pub fn without_message(self) -> Self {
-        Self { execution_content: None, attachments: Vec::new(), setup_scripts: Vec::new(), ..self }
+        Self {
+            execution_content: None,
+            attachments: Vec::new(),
+            github_repository: None,
+            setup_scripts: Vec::new(),
+            ..self
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The computer of a run: its tools, and the container that starts while the model thinks.
 
 use domain::{environment::Environment, run::Run};
-use sandbox::{Network, Workspace};
+use sandbox::{Network, Sandbox, Workspace};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::AbortHandle;
 
@@ -67,6 +67,16 @@ impl Computer {
             }
         });
         self.warming = Some(warming.abort_handle());
+    }
+
+    /// Gives the container, started if it does not run.
+    pub(crate) async fn sandbox(&self) -> Result<Sandbox, sandbox::Error> {
+        self.context.sandbox().await
+    }
+
+    /// Gives a variable of the run's commands.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        self.context.variable(name).map(str::to_owned)
     }
 
     pub(crate) fn has_internet(&self) -> bool {

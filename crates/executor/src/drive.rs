@@ -216,6 +216,7 @@ impl Driver<'_> {
         tokio::select! {
             outcome = async {
                 if self.run.turns == 0 {
+                    self.prepare_repository(&environment, &computer).await?;
                     self.set_up(&mut loaded.conversation, &computer, scripts_done, is_resumed).await?;
                 }
                 self.turns(request, &mut loaded, &computer, &mut expectation).await

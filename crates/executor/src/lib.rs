@@ -21,6 +21,7 @@ mod permissions;
 mod progress;
 mod prompt;
 mod reply;
+mod repository;
 mod schedules;
 mod setup;
 mod side_questions;

@@ -1,6 +1,6 @@
 //! The settings of the executor.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How runs are driven. [`Default`] gives what the default settings file says.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Options {
     pub compact_at_percent: u32,
     /// How long somebody has to allow a call before it is denied.
     pub permission_expiry: Duration,
+    /// How git is used for the repositories of messages.
+    pub git: Arc<sandbox::git::Options>,
     /// The model of threads whose agent names none.
     pub default_model: String,
     /// The model that a run goes on with when its own cannot answer after all retries.
@@ -54,6 +56,7 @@ impl Default for Options {
             max_tokens: 32_000,
             compact_at_percent: 80,
             permission_expiry: Duration::from_secs(7 * 24 * 3600),
+            git: Arc::default(),
             default_model: "claude-sonnet-5-5".into(),
             fallback_model: None,
         }

@@ -13,7 +13,7 @@ use domain::{
 use sandbox::Workspace;
 use tokio::io::AsyncReadExt;
 
-use crate::computer::Computer;
+use crate::{computer::Computer, repository};
 
 /// Files of the workspace's root that speak to agents, in this order.
 const MEMORY_FILES: [&str; 3] = ["CLAUDE.md", ".claude/CLAUDE.md", "AGENTS.md"];
@@ -88,6 +88,10 @@ pub(crate) fn reminder(run: &Run, changed_parts: Option<&[String]>) -> String {
             "\nThe instructions have changed since this conversation began. These are valid from now on:\n\n",
         );
         text.push_str(&parts.join("\n\n"));
+    }
+    if let Some(repository) = &run.options.github_repository {
+        text.push('\n');
+        text.push_str(&repository::instruction(repository));
     }
     text.push_str("\n</system-reminder>");
     text

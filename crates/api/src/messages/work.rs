@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use domain::{
-    MessageId, RunId, agent::ReasoningEffort, message::Role, permission::PermissionSet, run::RunOptions, schema::Schema,
+    MessageId, RunId, agent::ReasoningEffort, message::Role, permission::PermissionSet, repository::GithubRepository,
+    run::RunOptions, schema::Schema,
 };
+use sandbox::git;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{
@@ -72,6 +74,9 @@ pub(crate) struct Work {
     attachments: Option<Vec<AttachmentInput>>,
     /// Secret environment variables of the run's commands.
     secrets: Option<Vec<SecretInput>>,
+    /// A repository of GitHub that is cloned into the workspace, or fetched, before the model is asked. If that fails, so
+    /// does the run.
+    github_repo: Option<GithubRepoInput>,
     /// Shell commands that are run in the computer before the model is asked, in order. The model is told what came out.
     setup_scripts: Option<Vec<String>>,
     /// A JSON Schema. The run's answer is JSON that satisfies it, or the run fails with the code `response_schema`.
@@ -122,6 +127,47 @@ pub(crate) struct QuotedSelection {
     source_type: Option<String>,
 }
 
+/// A repository of GitHub. Private ones are opened by a secret `GITHUB_TOKEN` or `GH_TOKEN`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GithubRepoInput {
+    #[schema(example = "octocat/Hello-World")]
+    repo_full_name: Option<String>,
+    /// The repository's default branch if absent.
+    branch: Option<String>,
+    /// The agent is told that its branches begin with this.
+    branch_prefix: Option<String>,
+    /// The agent is told to open a pull request.
+    create_pull_requests: Option<bool>,
+    /// The agent is told that it may overwrite what the remote has.
+    force_push_commits: Option<bool>,
+}
+
+impl GithubRepoInput {
+    /// Clients send an empty object for none.
+    fn check(self, fields: &mut Fields) -> Option<GithubRepository> {
+        let full_name = self.repo_full_name.filter(|name| !name.is_empty())?;
+        if let Err(err) = git::Remote::github(&full_name, None, &git::Options::default()) {
+            fields.refuse("githubRepo.repoFullName", err.to_string());
+        }
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let (branch, branch_prefix) = (given(self.branch), given(self.branch_prefix));
+        if let Some(Err(err)) = branch.as_deref().map(|branch| git::check_branch("branch", branch)) {
+            fields.refuse("githubRepo.branch", err.to_string());
+        }
+        if branch_prefix.as_deref().is_some_and(|prefix| git::check_branch("branch", &format!("{prefix}x")).is_err()) {
+            fields.refuse("githubRepo.branchPrefix", "is not how the name of a branch can begin");
+        }
+        Some(GithubRepository {
+            full_name,
+            branch,
+            branch_prefix,
+            wants_pull_request: self.create_pull_requests == Some(true),
+            may_force_push: self.force_push_commits == Some(true),
+        })
+    }
+}
+
 /// An initial message of a thread.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MessageInput {
@@ -131,9 +177,8 @@ pub(crate) struct MessageInput {
 }
 
 /// Fields that ask for what this server cannot do yet, and what that is called.
-const UNSUPPORTED: [(&str, &str); 5] = [
+const UNSUPPORTED: [(&str, &str); 4] = [
     ("schedule", "Starting a run by a schedule"),
-    ("githubRepo", "Working on a GitHub repository"),
     ("knowledgeContext", "Retrieval from knowledge libraries"),
     ("researchModeEnabled", "Deep research"),
     ("permissionMode", "Choosing a permission mode"),
@@ -229,6 +274,7 @@ impl Work {
             None
         });
         let limits = self.caps.check(&mut fields);
+        let github_repository = self.github_repo.and_then(|repository| repository.check(&mut fields));
         let setup_scripts = self.setup_scripts.unwrap_or_default();
         if setup_scripts.len() > MAX_SETUP_SCRIPTS {
             fields.refuse("setupScripts", format!("must be at most {MAX_SETUP_SCRIPTS}"));
@@ -290,6 +336,7 @@ impl Work {
                 internet_access: self.internet_access,
                 environment_variables: variables,
                 enabled_skills: self.enabled_skills,
+                github_repository,
                 setup_scripts,
                 response_schema,
                 stored,
@@ -349,11 +396,7 @@ mod tests {
         ] {
             assert!(work(off.clone()).check_supported().is_ok(), "{off}");
         }
-        for on in [
-            json!({"githubRepo": {"repoFullName": "a/b"}}),
-            json!({"knowledgeContext": {"libraryIds": ["x"]}}),
-            json!({"researchModeEnabled": true}),
-        ] {
+        for on in [json!({"knowledgeContext": {"libraryIds": ["x"]}}), json!({"researchModeEnabled": true})] {
             let err = work(on.clone()).check_supported().expect_err("is asked for");
             assert_eq!(err.into_response().status(), StatusCode::NOT_IMPLEMENTED, "{on}");
         }

@@ -97,6 +97,11 @@ impl Context {
         }
     }
 
+    /// Gives a variable that is set for the run's commands.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Does `work` on the computer, and once more on a fresh one if the first ended meanwhile: for what may be repeated.
     pub(super) async fn with_sandbox<T, F>(&self, work: impl Fn(Sandbox) -> F) -> Result<T, Error>
     where

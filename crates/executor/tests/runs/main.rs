@@ -11,6 +11,7 @@ mod faults;
 mod limits;
 mod memory;
 mod model_faults;
+mod repository;
 mod side_questions;
 mod steps;
 mod stopping;

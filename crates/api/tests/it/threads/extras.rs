@@ -97,6 +97,26 @@ async fn what_cannot_be_used_is_refused_with_its_place() {
     assert_eq!(claimed.run.options.setup_scripts, ["make"]);
     assert_eq!(claimed.run.options.response_schema, Some(json!({"type": "object"})));
     assert_eq!(claimed.run.options.stored["mcpServers"][0]["name"], "x");
-    let refused = json!({"content": "x", "githubRepo": {"repoFullName": "a/b"}});
-    app.post(&format!("/threads/{thread}/messages"), refused).await.failed(501);
+}
+
+#[tokio::test]
+async fn a_repository_is_kept_with_the_run_if_it_can_be_one() {
+    let app = App::start().await;
+    let thread = app.thread().await;
+    let path = format!("/threads/{thread}/messages");
+    for (repository, field) in [
+        (json!({"repoFullName": "a"}), "githubRepo.repoFullName"),
+        (json!({"repoFullName": "a/--b"}), "githubRepo.repoFullName"),
+        (json!({"repoFullName": "a/b", "branch": "--force"}), "githubRepo.branch"),
+        (json!({"repoFullName": "a/b", "branchPrefix": "a..b"}), "githubRepo.branchPrefix"),
+    ] {
+        let refused = app.post(&path, json!({"content": "x", "githubRepo": repository})).await;
+        assert!(refused.failed(400).starts_with(field), "{repository}");
+    }
+    let repository =
+        json!({"repoFullName": "a/b", "branch": "dev", "branchPrefix": "agent/", "createPullRequests": true});
+    let claimed = app.sent(&thread, json!({"githubRepo": repository})).await;
+    let kept = claimed.run.options.github_repository.expect("it is kept");
+    assert_eq!((kept.full_name.as_str(), kept.branch.as_deref()), ("a/b", Some("dev")));
+    assert!(kept.wants_pull_request && !kept.may_force_push);
 }

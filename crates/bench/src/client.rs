@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
+
+const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// A client with a key.
 pub(crate) struct Client {
@@ -79,6 +82,44 @@ impl Client {
         let seen = Seen { sent_at, first_byte_at, frames, ended_at: Instant::now() };
         ensure!(seen.times("response.completed").next().is_some(), "the run did not complete: {seen:?}");
         Ok(seen)
+    }
+
+    /// Uploads a file of `size` bytes and gives how long that took.
+    pub(crate) async fn upload(&self, environment: &str, name: &str, size: u64) -> anyhow::Result<Duration> {
+        const BOUNDARY: &str = "atelier-bench-boundary";
+        let disposition = format!("Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"");
+        let head = format!("--{BOUNDARY}\r\n{disposition}\r\n\r\n");
+        let tail = format!("\r\n--{BOUNDARY}--\r\n");
+        let length = head.len() as u64 + size + tail.len() as u64;
+        let chunk = Bytes::from(vec![7; CHUNK_BYTES as usize]);
+        let chunks = (0..size)
+            .step_by(CHUNK_BYTES as usize)
+            .map(move |at| chunk.slice(..usize::try_from(CHUNK_BYTES.min(size - at)).unwrap_or(0)));
+        let parts = std::iter::once(head.into()).chain(chunks).chain(std::iter::once(tail.into()));
+        let body = reqwest::Body::wrap_stream(futures::stream::iter(parts.map(Ok::<Bytes, std::io::Error>)));
+        let request = self
+            .http
+            .post(format!("{}/v1/environments/{environment}/files/upload", self.url))
+            .bearer_auth(&self.key)
+            .header("Content-Type", format!("multipart/form-data; boundary={BOUNDARY}"))
+            .header("Content-Length", length)
+            .body(body);
+        let began_at = Instant::now();
+        request.send().await?.error_for_status()?.bytes().await?;
+        Ok(began_at.elapsed())
+    }
+
+    /// Downloads a file of `size` bytes and gives how long that took.
+    pub(crate) async fn download(&self, environment: &str, name: &str, size: u64) -> anyhow::Result<Duration> {
+        let url = format!("{}/v1/environments/{environment}/files/download/{name}", self.url);
+        let began_at = Instant::now();
+        let mut response = self.http.get(url).bearer_auth(&self.key).send().await?.error_for_status()?;
+        let mut read = 0;
+        while let Some(chunk) = response.chunk().await? {
+            read += chunk.len() as u64;
+        }
+        ensure!(read == size, "{read} bytes came");
+        Ok(began_at.elapsed())
     }
 
     async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {

@@ -1,6 +1,7 @@
 //! The figures, each with the baseline it is to be read beside.
 
 mod history;
+mod files;
 mod job;
 mod load;
 mod log;
@@ -59,6 +60,8 @@ impl Bench<'_> {
         }
         if wants("history") {
             self.history()?;
+        if wants("files") {
+            self.files(&environment).await?;
         }
         if wants("long") {
             self.long_thread(&environment).await?;

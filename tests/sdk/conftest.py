@@ -69,6 +69,8 @@ class Installation:
             "ATELIER_SANDBOX__INSTALLATION": self.name,
             "ATELIER_SANDBOX__GUESTD": program("ATELIER_SANDBOX__GUESTD", TARGET / "guestd/guestd"),
             "ATELIER_LIMITS__REQUESTS_PER_WINDOW": "0",
+            # A server that a test starts inside its container.
+            "ATELIER_GIT__GITHUB_URL": "http://127.0.0.1:8099",
         }
 
     def atelier(self, *arguments: str, **options) -> subprocess.Popen:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import struct
 import zipfile
+import zlib
 
 import pytest
 from computer_agents import ApiClientError
@@ -92,3 +94,60 @@ def test_a_link_that_an_agent_made_leads_nowhere_else(client, installation, envi
         assert 400 <= refused.value.status < 500
     client.files.delete_file(environment["id"], "link")
     assert os.path.exists("/etc/passwd")
+
+
+def png(width, height):
+    """A picture, made by hand."""
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = (b"\0" + b"\xc8\x0a\x0a" * width) * height
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_an_image_has_a_thumbnail(client, environment):
+    id = environment["id"]
+    client.files.upload_file(id, "red.png", png(400, 200), path="pictures")
+    thumbnail = client.files.download_thumbnail(id, "pictures/red.png", width=100, height=100)
+    assert thumbnail.startswith(b"\xff\xd8") and len(thumbnail) < 5000
+    with pytest.raises(ApiClientError) as wrong:
+        client.files.download_thumbnail(id, "pictures")
+    assert wrong.value.status == 409
+    client.files.upload_file(id, "text.png", b"not a picture")
+    with pytest.raises(ApiClientError) as wrong:
+        client.files.download_thumbnail(id, "text.png")
+    assert (wrong.value.status, wrong.value.code) == (415, "not_an_image")
+
+
+def test_files_are_sent_to_another_environment(client, environment):
+    other = client.environments.create("other", internet_access=False)
+    try:
+        client.files.upload_file(environment["id"], "a.txt", b"new", path="src")
+        client.files.upload_file(environment["id"], "b.txt", b"b")
+        client.files.upload_file(other["id"], "a.txt", b"old", path="src")
+        sent = client.files.send_files_to_computer(environment["id"], other["id"], ["src", "b.txt"])
+        assert (sent["success"], sent["files"], sent["paths"]) == (True, 2, ["src", "b.txt"])
+        assert client.files.get_file(other["id"], "src/a.txt") == "new"
+        assert client.files.get_file(other["id"], "b.txt") == "b"
+        with pytest.raises(ApiClientError) as missing:
+            client.files.send_files_to_environment(environment["id"], "env_no", ["src"])
+        assert missing.value.status == 404
+        for share in (client.files.make_files_available_to_team, client.files.share_files_with_team):
+            with pytest.raises(ApiClientError) as refused:
+                share(environment["id"], "team_1", ["src"])
+            assert refused.value.status == 501 and "no teams" in refused.value.message
+    finally:
+        client.environments.delete(other["id"], hard=True)
+
+
+def test_a_part_of_a_file_and_a_file_that_did_not_change(client, http, environment):
+    id = environment["id"]
+    client.files.upload_file(id, "f.txt", b"0123456789")
+    road = f"/v1/environments/{id}/files/download/f.txt"
+    whole = http.get(road)
+    part = http.get(road, headers={"Range": "bytes=2-4", "If-Range": whole.headers["etag"]})
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    assert http.get(road, headers={"Range": "bytes=10-"}).status_code == 416
+    assert http.get(road, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    assert http.head(road).headers["content-length"] == "10"
+    client.files.upload_file(id, "f.txt", b"9876543210")
+    assert http.get(road, headers={"If-None-Match": whole.headers["etag"]}).content == b"9876543210"

@@ -29,6 +29,7 @@ tries OUTAGES 20
 tries ENGINES 5
 tries CANCELS 1000
 tries APPROVALS 60
+tries PATHS 10000 # More than there are: each of them, on each route.
 
 say "Building guestd, the workspace image, the server and the tests"
 image=atelier-workspace:latest
@@ -53,6 +54,7 @@ status=0
 # One after the other, so that the times are those of the thing tried.
 cargo nextest run --profile soak "${what[@]}" --no-fail-fast --no-capture \
   -E '(package(executor) and test(/^(boundaries|model_faults)::/))
+      or (package(api) and test(/^files::escapes::/))
       or (package(system-tests) and test(/^(approvals|kills|outages|reconnects|stubborn|takeover)::/))' \
   >"$log" 2>&1 </dev/null || status=$?
 sleep 1

@@ -18,7 +18,7 @@ at `/v1`. Send an API key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.
 says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent field is left alone while `null` clears it. \
 Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("agents", "Stored instructions, a model and skills."),
     (
         "environments",

@@ -53,6 +53,7 @@ pub(super) async fn send_files(
     Path(id): Path<EnvironmentId>,
     Body(body): Body<SendFiles>,
 ) -> Result<Json<SentFiles>> {
+    let from = workspace(&api, &caller, &id).await?;
     if body.paths.is_empty() || body.paths.len() > MAX_PATHS {
         return Err(Error::invalid_field("paths", format!("must have 1 to {MAX_PATHS} items")));
     }
@@ -62,7 +63,7 @@ pub(super) async fn send_files(
     if other == id {
         return Err(Error::invalid_field("destinationEnvironmentId", "must be another environment"));
     }
-    let (from, to) = (workspace(&api, &caller, &id).await?, workspace(&api, &caller, &other).await?);
+    let to = workspace(&api, &caller, &other).await?;
     let mut sent = SentFiles {
         success: true,
         environment_id: id.into(),

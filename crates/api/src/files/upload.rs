@@ -4,17 +4,20 @@
 //! is written as it comes, under a name of its own at the top of the workspace, which nobody sees, and put in its place
 //! at the end. Memory stays flat, whatever the size.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use axum::{
     Json,
+    body::Body,
     extract::{
         FromRequest, Multipart, Request, State,
         multipart::{Field, MultipartError},
     },
     http::StatusCode,
 };
+use domain::{EnvironmentId, WorkspacePath};
 use domain::{EnvironmentId, WorkspacePath, change::Source};
+use futures::{StreamExt, stream};
 use sandbox::{Workspace, workspace::Upload};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -77,7 +80,7 @@ pub(super) async fn upload_file(
     request: Request,
 ) -> Result<Json<UploadedFile>> {
     let workspace = workspace(&api, &caller, &id).await?;
-    let mut form = Multipart::from_request(request, &api)
+    let mut form = Multipart::from_request(request.map(in_turns), &api)
         .await
         .map_err(|_| Error::bad_request("The body must be a form: Content-Type multipart/form-data with a boundary"))?;
     let idle = api.settings.upload_idle_timeout;
@@ -116,6 +119,24 @@ pub(super) async fn upload_file(
         path: path.as_str().to_owned(),
         size: uploaded.size,
         created: uploaded.created,
+    }))
+}
+
+/// Gives a body chunk by chunk with a pause between them. The reader of forms takes all chunks that are there into its
+/// memory before it gives any of them on, and from a fast client there are always more. The end is a chunk here, too: the
+/// reader must have looked at the last one before it learns of it.
+fn in_turns(body: Body) -> Body {
+    let mut chunks = body.into_data_stream();
+    let mut is_paused = false;
+    Body::from_stream(stream::poll_fn(move |cx| {
+        if is_paused {
+            is_paused = false;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = chunks.poll_next_unpin(cx);
+        is_paused = next.is_ready();
+        next
     }))
 }
 

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{github_token, open, repository, undisturbed, workspace_path};
-use crate::{Api, Result, auth::Caller, body::Body, path::Path};
+use crate::{Api, Result, auth::Caller, body::Body, environments, path::Path};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(push)).routes(routes!(clone)).routes(routes!(prepare_github))
@@ -132,6 +132,7 @@ async fn clone(
     Path(id): Path<EnvironmentId>,
     Body(body): Body<CloneInput>,
 ) -> Result<Json<CloneResult>> {
+    environments::find(&api, &caller, &id).await?;
     let remote = Remote::parse(&body.repo_url, body.token, &api.settings.git)?;
     let target = match body.target_path.as_deref().filter(|path| !path.is_empty()) {
         Some(path) => workspace_path("targetPath", Some(path))?,

@@ -11,7 +11,7 @@ use super::{open, workspace_path};
 use crate::{Api, Result, auth::Caller, path::Path, query::Query};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(get_status))
+    OpenApiRouter::new().routes(routes!(get_git_status))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -111,7 +111,7 @@ impl GitStatus {
 #[utoipa::path(get, path = "/environments/{id}/git/status", tag = "git",
     params(("id" = String, Path, description = "The environment's id"), RepositoryQuery),
     responses((status = 200, description = "How it stands", body = GitStatus)))]
-async fn get_status(
+async fn get_git_status(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<EnvironmentId>,

@@ -235,7 +235,7 @@ async fn another_projects_things_are_not_found_on_any_route() {
     for template in document["paths"].as_object().expect("paths").keys().filter(|template| template.contains("{id}")) {
         let id = match template.split('/').nth(1) {
             Some("agents") => "mine",
-            Some("environments") => environment.as_str(),
+            Some("environments" | "git") => environment.as_str(),
             Some("threads") => thread.as_str(),
             Some("schedules") => schedule.as_str(),
             other => panic!("no id for {other:?}: say what another project's id is"),
@@ -251,7 +251,8 @@ async fn another_projects_things_are_not_found_on_any_route() {
                 false => json!({
                     "name": "n", "path": "x", "sourcePath": "x", "destPath": "y", "content": "c", "rating": "up",
                     "logs": [], "action": "compact", "prompt": "p", "decision": "allow",
-                    "key": "K", "value": "v",
+                    "key": "K", "value": "v", "message": "m", "repoUrl": "https://example.com/a/b",
+                    "repoFullName": "a/b", "paths": ["x"], "destinationEnvironmentId": "x", "teamId": "t",
                 }),
             };
             let body = body.to_string();

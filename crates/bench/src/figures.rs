@@ -1,7 +1,7 @@
 //! The figures, each with the baseline it is to be read beside.
 
-mod history;
 mod files;
+mod history;
 mod job;
 mod load;
 mod log;
@@ -60,6 +60,7 @@ impl Bench<'_> {
         }
         if wants("history") {
             self.history()?;
+        }
         if wants("files") {
             self.files(&environment).await?;
         }

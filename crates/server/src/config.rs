@@ -143,6 +143,10 @@ pub(crate) struct History {
     #[serde(deserialize_with = "units::positive")]
     pub(crate) max_files: u32,
     pub(crate) exclude: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Git {
     pub(crate) author_name: Text,
     pub(crate) author_email: Text,

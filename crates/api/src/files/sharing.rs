@@ -1,12 +1,12 @@
 //! Giving files to others: to another environment of the project, or to a team.
 
 use axum::{Json, extract::State, http::StatusCode};
-use domain::EnvironmentId;
+use domain::{EnvironmentId, change::Source};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{workspace, workspace_path};
-use crate::{Api, Error, Result, auth::Caller, body::Body, environments, path::Path};
+use crate::{Api, Error, Result, auth::Caller, body::Body, changes, environments, path::Path};
 
 const MAX_PATHS: usize = 1000;
 
@@ -64,22 +64,33 @@ pub(super) async fn send_files(
         return Err(Error::invalid_field("destinationEnvironmentId", "must be another environment"));
     }
     let to = workspace(&api, &caller, &other).await?;
+    changes::prepare(&api, &other).await;
     let mut sent = SentFiles {
         success: true,
         environment_id: id.into(),
-        destination_environment_id: other.into(),
+        destination_environment_id: other.to_string(),
         paths: Vec::new(),
         files: 0,
         size: 0,
         skipped: 0,
     };
-    for path in paths {
-        let copied = from.copy_to(&path, &to).await?;
+    let mut result = Ok(());
+    for path in &paths {
+        let copied = match from.copy_to(path, &to).await {
+            Ok(copied) => copied,
+            Err(err) => {
+                result = Err(err);
+                break;
+            }
+        };
         sent.files += copied.files;
         sent.size += copied.bytes;
         sent.skipped += copied.skipped;
         sent.paths.push(path.to_string());
     }
+    // What was copied before a failure is there, too.
+    changes::record(&api, &caller, &other, Source::Upload, &paths.iter().collect::<Vec<_>>()).await;
+    result?;
     Ok(Json(sent))
 }
 

@@ -15,7 +15,6 @@ use axum::{
     },
     http::StatusCode,
 };
-use domain::{EnvironmentId, WorkspacePath};
 use domain::{EnvironmentId, WorkspacePath, change::Source};
 use futures::{StreamExt, stream};
 use sandbox::{Workspace, workspace::Upload};

@@ -246,12 +246,12 @@ async fn another_projects_things_are_not_found_on_any_route() {
         }
         for method in document["paths"][template].as_object().expect("an item").keys() {
             let method: Method = method.to_uppercase().parse().expect("a method");
-            let body = match path.ends_with("/report") {
+            let body = match path.ends_with("/report") || path.ends_with("/commit") {
                 true => json!({"reportType": "bug", "message": "m"}),
                 false => json!({
                     "name": "n", "path": "x", "sourcePath": "x", "destPath": "y", "content": "c", "rating": "up",
                     "logs": [], "action": "compact", "prompt": "p", "decision": "allow",
-                    "key": "K", "value": "v", "message": "m", "repoUrl": "https://example.com/a/b",
+                    "key": "K", "value": "v", "repoUrl": "https://example.com/a/b",
                     "repoFullName": "a/b", "paths": ["x"], "destinationEnvironmentId": "x", "teamId": "t",
                 }),
             };

@@ -67,7 +67,7 @@ impl Sandboxes {
 
     /// Gives the running container of `spec`, starting, adopting or rebuilding it as needed.
     ///
-    /// It is the environment's own, or the one beside it if the network is [`Network::Withheld`]; neither is touched for
+    /// It is the environment's own, or the one beside it if the network is [`crate::Network::Withheld`]; neither is touched for
     /// the other. Concurrent calls for one container share one start. A container that runs with the same spec (of this process
     /// or an earlier one) is taken as it is; one made from another spec is replaced; the files stay.
     ///

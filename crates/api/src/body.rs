@@ -13,6 +13,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Api, Error, Result, json};
@@ -145,6 +146,21 @@ impl<T> Patch<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Value))
+    }
+}
+
+/// Takes over the fields of `sent` that are called `names`, as a PATCH does: an absent one is left, `null` clears it.
+pub(crate) fn patch_named(
+    stored: &mut Map<String, Value>,
+    mut sent: Map<String, Value>,
+    names: impl IntoIterator<Item = &'static str>,
+) {
+    for name in names {
+        match sent.remove(name) {
+            None => {}
+            Some(Value::Null) => drop(stored.remove(name)),
+            Some(value) => drop(stored.insert(name.to_owned(), value)),
+        }
     }
 }
 

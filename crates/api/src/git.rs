@@ -12,7 +12,7 @@ mod status;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use domain::{EnvironmentId, WorkspacePath, environment::Environment};
+use domain::{EnvironmentId, WorkspacePath, environment::Environment, repository::TOKEN_VARIABLES};
 use sandbox::git::{self, Git, Repository};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,9 +20,6 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{Api, Error, Result, auth::Caller, environments, error::sentence};
-
-/// Secrets of an environment that open GitHub, the first that is set.
-const GITHUB_SECRETS: [&str; 2] = ["GITHUB_TOKEN", "GH_TOKEN"];
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -71,9 +68,7 @@ async fn open(api: &Api, caller: &Caller, id: &EnvironmentId) -> Result<Git> {
 
 async fn git_in(api: &Api, environment: &Environment) -> Result<Git> {
     let sandbox = api.sandboxes.open(&api.sandboxes.spec_of(environment)).await?;
-    let variables = environment.settings.environment_variables.iter();
-    let variables = variables.map(|variable| (variable.key.clone(), variable.value.clone())).collect();
-    Ok(Git::new(sandbox, Arc::clone(&api.settings.git), variables))
+    Ok(Git::new(sandbox, Arc::clone(&api.settings.git), environment.settings.variables().collect()))
 }
 
 /// Opens the repository that a client means: the one in which `path` lies, or the workspace.
@@ -90,7 +85,7 @@ fn workspace_path(field: &str, path: Option<&str>) -> Result<WorkspacePath> {
 async fn github_token(api: &Api, id: &EnvironmentId) -> Result<Option<SecretString>> {
     let secrets = api.store.open_secrets(id).await?;
     let find = |name: &str| secrets.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    Ok(GITHUB_SECRETS.into_iter().find_map(find))
+    Ok(TOKEN_VARIABLES.into_iter().find_map(find))
 }
 
 /// Reads a token that a client lends.

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use domain::ScheduleId;
+use domain::{ScheduleId, schedule::Schedule};
 use serde::Deserialize;
 use store::schedules::{ExecutionFilter, ScheduleFilter};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -93,7 +93,12 @@ async fn list_schedules(
         app_id: query.app_id,
     };
     let schedules = api.store.list_schedules(&caller.project, &filter, page).await?;
-    Ok(Json(List::new(schedules, page, ScheduleView::from)))
+    let ids: Vec<_> = schedules.items.iter().map(|schedule| schedule.id.clone()).collect();
+    let mut tallies = api.store.tally_schedules(&ids).await?;
+    Ok(Json(List::new(schedules, page, |schedule| {
+        let tally = tallies.remove(&schedule.id).unwrap_or_default();
+        ScheduleView::new(schedule, tally)
+    })))
 }
 
 /// Create a schedule
@@ -117,7 +122,7 @@ async fn create_schedule(
         api.store.default_environment(&caller.project).await?;
     }
     let schedule = api.store.create_schedule(&caller.project, new).await?;
-    Ok((StatusCode::CREATED, Json(schedule.into())))
+    Ok((StatusCode::CREATED, Json(envelope(&api, schedule).await?)))
 }
 
 /// List executions
@@ -152,7 +157,8 @@ async fn get_schedule(
     Path(id): Path<ScheduleId>,
 ) -> Result<Json<ScheduleEnvelope>> {
     let schedule = api.store.find_schedule(&caller.project, &id).await?;
-    Ok(Json(schedule.ok_or_else(|| Error::not_found("Schedule", &id))?.into()))
+    let schedule = schedule.ok_or_else(|| Error::not_found("Schedule", &id))?;
+    Ok(Json(envelope(&api, schedule).await?))
 }
 
 /// Change a schedule
@@ -170,7 +176,7 @@ async fn update_schedule(
     Body(body): Body<UpdateSchedule>,
 ) -> Result<Json<ScheduleEnvelope>> {
     let schedule = api.store.update_schedule(&caller.project, &id, |schedule| body.apply(schedule, Utc::now())).await?;
-    Ok(Json(schedule.into()))
+    Ok(Json(envelope(&api, schedule).await?))
 }
 
 /// Delete a schedule
@@ -235,11 +241,17 @@ async fn disable_schedule(
 }
 
 async fn switch(api: &Api, caller: &Caller, id: &ScheduleId, enabled: bool) -> Result<Json<ScheduleEnvelope>> {
-    let change = |schedule: &mut domain::schedule::Schedule| {
+    let change = |schedule: &mut Schedule| {
         schedule.enabled = enabled;
         Ok::<_, Error>(())
     };
-    Ok(Json(api.store.update_schedule(&caller.project, id, change).await?.into()))
+    let schedule = api.store.update_schedule(&caller.project, id, change).await?;
+    Ok(Json(envelope(api, schedule).await?))
+}
+
+async fn envelope(api: &Api, schedule: Schedule) -> Result<ScheduleEnvelope> {
+    let tally = api.store.tally_schedules(std::slice::from_ref(&schedule.id)).await?.remove(&schedule.id);
+    Ok(ScheduleEnvelope::new(schedule, tally.unwrap_or_default()))
 }
 
 fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {

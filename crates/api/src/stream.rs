@@ -74,12 +74,6 @@ impl Range {
             (Until::RunFinished(_), None) | (Until::Idle, _) => true,
         }
     }
-
-    /// Tells whether nothing follows an event.
-    fn ends_with(&self, recorded: &Recorded) -> bool {
-        matches!((&self.until, &recorded.event), (Until::RunFinished(run), Event::RunFinished { .. })
-            if recorded.run_id.as_ref() == Some(run))
-    }
 }
 
 /// Why a body broke off.
@@ -142,16 +136,11 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                         yield Ok(Bytes::from(comment("ping")));
                         continue;
                     }
-                    Ok(None) => {
-                        if let Some(end) = forgotten_end(&api, &clock.project, &range).await {
-                            yield end.map(Bytes::from).map_err(Broken::from);
-                        }
-                        return;
-                    }
+                    Ok(None) => return,
                     Ok(Some(chunk)) => chunk,
                 };
                 let mut out = String::new();
-                let mut is_end = false;
+                let (mut is_end, mut is_end_forgotten) = (false, false);
                 let mut failure = None;
                 for tailed in chunk {
                     match write(&mut out, &mut clock, tailed, &range).await {
@@ -161,7 +150,8 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                             remaining -= 1;
                             retries = 0;
                         }
-                        Ok(Written::End | Written::Nothing) => is_end = true,
+                        Ok(Written::Nothing) => is_end = true,
+                        Ok(Written::EndForgotten) => (is_end, is_end_forgotten) = (true, true),
                         Ok(Written::Gap(sequence)) => {
                             cursor = sequence;
                             retries = 0;
@@ -178,6 +168,11 @@ fn frames(api: Api, project: ProjectId, range: Range) -> impl Stream<Item = Resu
                 }
                 if !out.is_empty() {
                     yield Ok(Bytes::from(out));
+                }
+                if is_end_forgotten
+                    && let Some(end) = forgotten_end(&api, &clock.project, &range).await
+                {
+                    yield end.map(Bytes::from).map_err(Broken::from);
                 }
                 if is_end {
                     return;
@@ -203,8 +198,8 @@ enum Written {
     /// Up to there nothing is kept.
     Gap(i64),
     Delta,
-    /// The last event of the run that is followed.
-    End,
+    /// The run that is followed is over, and how it ended is to be told otherwise.
+    EndForgotten,
     /// It is beyond the stream's end.
     Nothing,
 }
@@ -225,7 +220,7 @@ async fn write(
             for event in render(&recorded, run_started_at) {
                 write_frame(out, event.kind.name(), event.sequence, &event);
             }
-            Ok(if range.ends_with(&recorded) { Written::End } else { Written::Event(recorded.sequence) })
+            Ok(Written::Event(recorded.sequence))
         }
         Tailed::Gap(mut gap) => {
             let end = range.before.map_or(gap.to, |before| gap.to.min(before - 1));
@@ -242,11 +237,11 @@ async fn write(
             write_frame(out, event.kind.name(), None, &event);
             Ok(Written::Delta)
         }
+        Tailed::EndForgotten => Ok(Written::EndForgotten),
     }
 }
 
-/// Gives the end of a run whose events are forgotten, or nothing: a stream that follows a run ends with its last event,
-/// and only where that is gone the tail ends without it. How the run ended, its row still tells.
+/// Gives the end of a run whose events are forgotten: how it ended, its row still tells.
 async fn forgotten_end(api: &Api, project: &ProjectId, range: &Range) -> Option<store::Result<String>> {
     let Until::RunFinished(run) = &range.until else { return None };
     let run = match api.store.find_run(project, run).await {

@@ -3,11 +3,9 @@
 //! What the files held is kept beside the workspace, by the name of its root ([`Snapshot::tree`]); see the crate
 //! `history`.
 
-use std::{fmt, str::FromStr};
-
 use chrono::{DateTime, Utc};
 
-use crate::{AgentId, ApiKeyId, ChangeId, EnvironmentId, MessageId, RunId, SnapshotId, StepId, ThreadId};
+use crate::{AgentId, ApiKeyId, ChangeId, EnvironmentId, MessageId, RunId, SnapshotId, StepId, ThreadId, word::words};
 
 /// A state of an environment's files. Those of an environment follow one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,41 +75,6 @@ impl Author {
     }
 }
 
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$each])* $variant,)* }
-
-        impl $name {
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|known| known.as_str() == word).ok_or_else(|| UnknownWord(word.to_owned()))
-            }
-        }
-    };
-}
-
-/// A word that names none of what it should.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown word {0:?}")]
-pub struct UnknownWord(pub String);
-
 words! {
     /// By which way a change came.
     Source {
@@ -168,6 +131,7 @@ pub struct Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::word::UnknownWord;
 
     #[test]
     fn every_word_is_read_back() {

@@ -48,6 +48,13 @@ pub struct EnvironmentSettings {
     pub metadata: Option<Map<String, Value>>,
 }
 
+impl EnvironmentSettings {
+    /// Gives the variables of every command, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.environment_variables.iter().map(|variable| (variable.key.clone(), variable.value.clone()))
+    }
+}
+
 impl Default for EnvironmentSettings {
     fn default() -> Self {
         Self {

@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod schema;
 pub mod thread;
 pub mod title;
+pub mod word;
 
 pub use id::{
     AgentId, ApiKeyId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, ProjectId,

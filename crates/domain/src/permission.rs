@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use request::{Decided, Decider, Decision, Request, UnknownWord};
+pub use request::{Decided, Decider, Decision, Request};
 pub use rule::{InvalidRule, Rule};
 
 use rule::Match;

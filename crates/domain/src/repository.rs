@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Variables and secrets of an environment that open GitHub, the first that is set.
+pub const TOKEN_VARIABLES: [&str; 2] = ["GITHUB_TOKEN", "GH_TOKEN"];
+
 /// Which repository, and how its owner wants it to be worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -12,10 +12,9 @@ use croner::{
     Cron,
     parser::{CronParser, Seconds, Year},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentId, EnvironmentId, ExecutionId, ProjectId, RunId, ScheduleId, ThreadId, run::RunStatus};
+use crate::{AgentId, EnvironmentId, ExecutionId, ProjectId, RunId, ScheduleId, ThreadId, run::RunStatus, word::words};
 
 /// What fires later than this after its moment was missed.
 pub const GRACE: TimeDelta = TimeDelta::minutes(1);
@@ -89,54 +88,29 @@ impl Timing {
     }
 }
 
-/// What becomes of a moment at which no server was there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Missed {
-    /// Nothing runs; the execution says so.
-    Skip,
-    /// It runs once, however many moments there were.
-    #[default]
-    RunOnce,
+words! {
+    /// What becomes of a moment at which no server was there.
+    #[derive(Default)]
+    Missed {
+        /// Nothing runs; the execution says so.
+        Skip = "skip",
+        /// It runs once, however many moments there were.
+        #[default]
+        RunOnce = "run_once",
+    }
 }
 
-/// What becomes of a moment at which the run of the moment before is still under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Overlap {
-    #[default]
-    Skip,
-    /// It runs when the one before is over.
-    Queue,
-    Parallel,
+words! {
+    /// What becomes of a moment at which the run of the moment before is still under way.
+    #[derive(Default)]
+    Overlap {
+        #[default]
+        Skip = "skip",
+        /// It runs when the one before is over.
+        Queue = "queue",
+        Parallel = "parallel",
+    }
 }
-
-macro_rules! words {
-    ($type:ident: $($variant:ident = $word:literal),+) => {
-        impl $type {
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = UnknownWord;
-
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
-                match word { $($word => Ok(Self::$variant),)+ _ => Err(UnknownWord(word.to_owned())) }
-            }
-        }
-    };
-}
-
-/// A word that is not one of a closed set.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown word {0:?}")]
-pub struct UnknownWord(String);
-
-words!(Missed: Skip = "skip", RunOnce = "run_once");
-words!(Overlap: Skip = "skip", Queue = "queue", Parallel = "parallel");
-words!(ExecutionState: Waiting = "waiting", Started = "started", Skipped = "skipped", Failed = "failed");
 
 /// A stored schedule.
 #[derive(Debug, Clone)]
@@ -162,7 +136,6 @@ pub struct Schedule {
     pub next_run_at: Option<DateTime<Utc>>,
     /// What clients keep with it and nobody here reads.
     pub stored: Map<String, Value>,
-    pub tally: Tally,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -176,16 +149,17 @@ pub struct Tally {
     pub last_run_at: Option<DateTime<Utc>>,
 }
 
-/// What the scheduler did with a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExecutionState {
-    /// It waits for the run before it.
-    Waiting,
-    /// Its run was made; how that goes is told by the run.
-    Started,
-    Skipped,
-    /// It could not start.
-    Failed,
+words! {
+    /// What the scheduler did with a moment.
+    ExecutionState {
+        /// It waits for the run before it.
+        Waiting = "waiting",
+        /// Its run was made; how that goes is told by the run.
+        Started = "started",
+        Skipped = "skipped",
+        /// It could not start.
+        Failed = "failed",
+    }
 }
 
 /// A moment of a schedule that has come.

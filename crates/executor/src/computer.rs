@@ -110,9 +110,7 @@ impl Drop for Computer {
 
 /// The variables of the run's commands; of one name, the narrower wins: message, secret, environment.
 fn variables(run: &Run, environment: &Environment, secrets: Vec<(String, SecretString)>) -> Vec<(String, String)> {
-    let variables = environment.settings.environment_variables.iter();
-    let mut all: std::collections::BTreeMap<String, String> =
-        variables.map(|variable| (variable.key.clone(), variable.value.clone())).collect();
+    let mut all: std::collections::BTreeMap<String, String> = environment.settings.variables().collect();
     all.extend(secrets.into_iter().map(|(key, value)| (key, value.expose_secret().to_owned())));
     all.extend(run.options.environment_variables.clone());
     all.into_iter().collect()

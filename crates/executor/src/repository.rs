@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use domain::{WorkspacePath, environment::Environment, event::LogLevel, repository::GithubRepository};
+use domain::{
+    WorkspacePath,
+    environment::Environment,
+    event::LogLevel,
+    repository::{GithubRepository, TOKEN_VARIABLES},
+};
 use sandbox::git::{self, Git, Prepared, Remote};
 use secrecy::SecretString;
 
 use crate::{computer::Computer, drive::Driver, error::End};
-
-/// Variables that open GitHub, the first that is set.
-const TOKENS: [&str; 2] = ["GITHUB_TOKEN", "GH_TOKEN"];
 
 impl Driver<'_> {
     /// Clones or fetches the run's repository, if it has one. A failure is the run's.
@@ -22,14 +24,13 @@ impl Driver<'_> {
     ) -> Result<(), End> {
         let Some(repository) = &self.run.options.github_repository else { return Ok(()) };
         let full_name = &repository.full_name;
-        let token = TOKENS.into_iter().find_map(|name| computer.variable(name)).map(SecretString::from);
+        let token = TOKEN_VARIABLES.into_iter().find_map(|name| computer.variable(name)).map(SecretString::from);
         let options = Arc::clone(&self.parts.options.git);
         let work = async {
             let remote = Remote::github(full_name, token, &options)?;
             let target = directory(&remote.name)?;
-            let variables = environment.settings.environment_variables.iter();
-            let variables = variables.map(|variable| (variable.key.clone(), variable.value.clone())).collect();
-            let git = Git::new(computer.sandbox().await?, Arc::clone(&options), variables);
+            let git =
+                Git::new(computer.sandbox().await?, Arc::clone(&options), environment.settings.variables().collect());
             git.prepare(&remote, &target, repository.branch.as_deref()).await
         };
         match self.signal.or(work).await? {

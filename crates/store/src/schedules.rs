@@ -2,6 +2,8 @@
 
 mod fire;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use domain::{
     AgentId, EnvironmentId, ProjectId, ScheduleId,
@@ -54,19 +56,11 @@ pub struct ExecutionFilter {
     pub until: Option<DateTime<Utc>>,
 }
 
-/// A schedule with the names of what it refers to and what became of its executions.
-const SELECT: &str = "select s.*, a.name as agent_name, e.name as environment_name, tally.*
+/// A schedule with the names of what it refers to.
+const SELECT: &str = "select s.*, a.name as agent_name, e.name as environment_name
     from schedules s
     left join agents a on a.project_id = s.project_id and a.id = s.agent_id
-    left join environments e on e.id = s.environment_id
-    cross join lateral (
-        select count(x.run_id) as runs,
-               count(*) filter (where r.status = 'completed') as successes,
-               count(*) filter (where x.state = 'failed' or r.status = 'failed') as failures,
-               max(x.started_at) as last_run_at
-        from schedule_executions x left join runs r on r.id = x.run_id
-        where x.schedule_id = s.id
-    ) tally";
+    left join environments e on e.id = s.environment_id";
 
 impl Store {
     /// Makes a schedule.
@@ -154,6 +148,36 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
+    }
+
+    /// Counts what became of the executions of schedules. Those without any are not among them.
+    ///
+    /// Not part of a schedule: it looks at all of its executions, which who fires it must not wait for.
+    pub async fn tally_schedules(&self, schedules: &[ScheduleId]) -> Result<HashMap<ScheduleId, Tally>> {
+        let rows = sqlx::query(
+            "-- tally_schedules
+             select x.schedule_id,
+                    count(x.run_id) as runs,
+                    count(*) filter (where r.status = 'completed') as successes,
+                    count(*) filter (where x.state = 'failed' or r.status = 'failed') as failures,
+                    max(x.started_at) as last_run_at
+             from schedule_executions x left join runs r on r.id = x.run_id
+             where x.schedule_id = any($1)
+             group by x.schedule_id",
+        )
+        .bind(schedules.iter().map(ScheduleId::as_str).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await?;
+        let read = |row: &PgRow| {
+            let tally = Tally {
+                runs: row.try_get("runs")?,
+                successes: row.try_get("successes")?,
+                failures: row.try_get("failures")?,
+                last_run_at: row.try_get("last_run_at")?,
+            };
+            Ok((row.parse("schedule_id")?, tally))
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Changes a schedule as `change` says, under its row's lock. Its next moment is found anew, and failures before the
@@ -334,12 +358,6 @@ fn read(row: &PgRow) -> Result<Schedule> {
         overlap: row.parse("overlap")?,
         next_run_at: row.try_get("next_run_at")?,
         stored: row.json("stored")?,
-        tally: Tally {
-            runs: row.try_get("runs")?,
-            successes: row.try_get("successes")?,
-            failures: row.try_get("failures")?,
-            last_run_at: row.try_get("last_run_at")?,
-        },
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })

@@ -47,6 +47,8 @@ pub enum Tailed {
     Delta(Delta),
     /// Events that the reader has asked for and that are kept no longer. What comes next is numbered above it.
     Gap(Gap),
+    /// The run that is followed is over, and its last event is kept no longer. Nothing comes after this.
+    EndForgotten,
 }
 
 impl Store {
@@ -80,6 +82,7 @@ impl Store {
                         if let Until::RunFinished(run) = &until && is_over(&store, run).await? {
                             let is_told = |event: &Recorded| event.run_id.as_ref() == Some(run);
                             if !events.iter().any(is_told) {
+                                yield Tailed::EndForgotten;
                                 return;
                             }
                         }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::{
     Error, Result,
-    body::Patch,
+    body::{Patch, patch_named},
     caps::{CapFields, CapPatches},
     check::{self, Fields},
 };
@@ -164,14 +164,8 @@ fn check_stored(fields: &mut Fields, rest: &Map<String, Value>) {
     }
 }
 
-fn store(stored: &mut Map<String, Value>, mut rest: Map<String, Value>) {
-    for (name, _) in STORED {
-        match rest.remove(name) {
-            None => {}
-            Some(Value::Null) => drop(stored.remove(name)),
-            Some(value) => drop(stored.insert(name.to_owned(), value)),
-        }
-    }
+fn store(stored: &mut Map<String, Value>, rest: Map<String, Value>) {
+    patch_named(stored, rest, STORED.map(|(name, _)| name));
 }
 
 impl CreateAgent {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::{
     Error, Result,
-    body::Patch,
+    body::{Patch, patch_named},
     check::{self, Fields, Verdict},
 };
 
@@ -144,16 +144,6 @@ fn short(text: &str) -> Verdict {
     if text.len() <= 1024 { Ok(()) } else { Err("must have at most 1024 bytes".into()) }
 }
 
-fn store(stored: &mut Map<String, Value>, mut rest: Map<String, Value>) {
-    for name in stored_names() {
-        match rest.remove(name) {
-            None => {}
-            Some(Value::Null) => drop(stored.remove(name)),
-            Some(value) => drop(stored.insert(name.to_owned(), value)),
-        }
-    }
-}
-
 fn check_task(task: &str) -> Verdict {
     match task.len() {
         _ if task.trim().is_empty() => Err("must not be empty".into()),
@@ -250,7 +240,7 @@ impl CreateSchedule {
         fields.finish()?;
         let timing = timing.ok_or_else(|| Error::missing_field("cronExpression"))?;
         let mut stored = Map::new();
-        store(&mut stored, self.rest);
+        patch_named(&mut stored, self.rest, stored_names());
         Ok(NewSchedule {
             name: self.name,
             description: self.description,
@@ -322,7 +312,7 @@ impl UpdateSchedule {
         if let Patch::Value(enabled) = self.enabled {
             schedule.enabled = enabled;
         }
-        store(&mut schedule.stored, self.rest);
+        patch_named(&mut schedule.stored, self.rest, stored_names());
         Ok(())
     }
 }

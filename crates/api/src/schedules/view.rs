@@ -3,7 +3,7 @@
 use chrono::Utc;
 use domain::{
     run::RunStatus,
-    schedule::{Execution, ExecutionState, Schedule, Timing},
+    schedule::{Execution, ExecutionState, Schedule, Tally, Timing},
     thread::Thread,
 };
 use serde::Serialize;
@@ -61,8 +61,8 @@ pub(super) struct ScheduleView {
     updated_at: Timestamp,
 }
 
-impl From<Schedule> for ScheduleView {
-    fn from(schedule: Schedule) -> Self {
+impl ScheduleView {
+    pub(super) fn new(schedule: Schedule, tally: Tally) -> Self {
         let mut stored: Map<String, Value> = stored_names().map(|name| (name.to_owned(), Value::Null)).collect();
         stored.extend(schedule.stored);
         let next_runs = match schedule.next_run_at {
@@ -98,12 +98,12 @@ impl From<Schedule> for ScheduleView {
             paused_reason: schedule.paused_reason,
             missed_policy: schedule.missed.as_str(),
             overlap_policy: schedule.overlap.as_str(),
-            last_run_at: schedule.tally.last_run_at.map(Into::into),
+            last_run_at: tally.last_run_at.map(Into::into),
             next_run_at: schedule.next_run_at.map(Into::into),
             next_runs,
-            run_count: schedule.tally.runs,
-            success_count: schedule.tally.successes,
-            failure_count: schedule.tally.failures,
+            run_count: tally.runs,
+            success_count: tally.successes,
+            failure_count: tally.failures,
             stored,
             created_at: schedule.created_at.into(),
             updated_at: schedule.updated_at.into(),
@@ -117,9 +117,9 @@ pub(super) struct ScheduleEnvelope {
     schedule: ScheduleView,
 }
 
-impl From<Schedule> for ScheduleEnvelope {
-    fn from(schedule: Schedule) -> Self {
-        Self { schedule: schedule.into() }
+impl ScheduleEnvelope {
+    pub(super) fn new(schedule: Schedule, tally: Tally) -> Self {
+        Self { schedule: ScheduleView::new(schedule, tally) }
     }
 }
 

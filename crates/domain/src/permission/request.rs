@@ -1,11 +1,9 @@
 //! A call that waits for somebody to allow it.
 
-use std::{fmt, str::FromStr};
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{PermissionRequestId, ProjectId, RunId, ThreadId};
+use crate::{PermissionRequestId, ProjectId, RunId, ThreadId, word::words};
 
 /// A call that was asked about. Decided exactly once; a decision to allow is acted upon at most once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,75 +37,24 @@ pub struct Decided {
     pub at: DateTime<Utc>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decision {
-    Allow,
-    Deny,
-}
-
-/// Who decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decider {
-    User,
-    /// Nobody did in time, which denies.
-    Expiry,
-    /// The run ended first, which denies.
-    Cancel,
-}
-
-/// A word that is none of those that may stand here.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown word {0:?}")]
-pub struct UnknownWord(pub String);
-
-impl Decision {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-        }
+words! {
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    Decision {
+        Allow = "allow",
+        Deny = "deny",
     }
 }
 
-impl fmt::Display for Decision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Decision {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        match word {
-            "allow" => Ok(Self::Allow),
-            "deny" => Ok(Self::Deny),
-            _ => Err(UnknownWord(word.to_owned())),
-        }
-    }
-}
-
-impl Decider {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Expiry => "expiry",
-            Self::Cancel => "cancel",
-        }
-    }
-}
-
-impl FromStr for Decider {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        match word {
-            "user" => Ok(Self::User),
-            "expiry" => Ok(Self::Expiry),
-            "cancel" => Ok(Self::Cancel),
-            _ => Err(UnknownWord(word.to_owned())),
-        }
+words! {
+    /// Who decided.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    Decider {
+        User = "user",
+        /// Nobody did in time, which denies.
+        Expiry = "expiry",
+        /// The run ended first, which denies.
+        Cancel = "cancel",
     }
 }

@@ -124,7 +124,7 @@ async fn fire(tx: &mut PgConnection, node: &str, schedule: &Schedule, now: DateT
     let new = New { id: &id, scheduled_for: moment, is_manual: false };
     if now - moment > GRACE && schedule.missed == Missed::Skip {
         let why = "No server was there at the time";
-        insert(tx, node, schedule, new, ExecutionState::Skipped, None, Some(why)).await?;
+        write(tx, node, schedule, new, ExecutionState::Skipped, None, Some(why)).await?;
         return Ok(None);
     }
     let (is_busy, waiting) = match schedule.overlap {
@@ -134,16 +134,16 @@ async fn fire(tx: &mut PgConnection, node: &str, schedule: &Schedule, now: DateT
     match schedule.overlap {
         Overlap::Skip if is_busy => {
             let why = "The run of the moment before was still under way";
-            insert(tx, node, schedule, new, ExecutionState::Skipped, None, Some(why)).await?;
+            write(tx, node, schedule, new, ExecutionState::Skipped, None, Some(why)).await?;
             Ok(None)
         }
         Overlap::Queue if waiting >= MAX_WAITING => {
             let why = format!("{waiting} executions waited already");
-            insert(tx, node, schedule, new, ExecutionState::Skipped, None, Some(&why)).await?;
+            write(tx, node, schedule, new, ExecutionState::Skipped, None, Some(&why)).await?;
             Ok(None)
         }
         Overlap::Queue if is_busy || waiting > 0 => {
-            insert(tx, node, schedule, new, ExecutionState::Waiting, None, None).await?;
+            write(tx, node, schedule, new, ExecutionState::Waiting, None, None).await?;
             Ok(None)
         }
         _ => start(tx, node, schedule, new).await,
@@ -217,7 +217,6 @@ async fn start_waiting(tx: &mut PgConnection, node: &str) -> Result<Option<Optio
         return Ok(None);
     }
     let schedule = super::get(tx, &project, &schedule).await?;
-    sqlx::query("delete from schedule_executions where id = $1").bind(id.as_str()).execute(&mut *tx).await?;
     let new = New { id: &id, scheduled_for: row.try_get("scheduled_for")?, is_manual: row.try_get("is_manual")? };
     start(tx, node, &schedule, new).await.map(Some)
 }
@@ -227,14 +226,14 @@ async fn start(tx: &mut PgConnection, node: &str, schedule: &Schedule, new: New<
     let mut attempt = tx.begin().await?;
     match make_run(&mut attempt, schedule).await {
         Ok(started) => {
-            insert(&mut attempt, node, schedule, new, ExecutionState::Started, Some(&started), None).await?;
+            write(&mut attempt, node, schedule, new, ExecutionState::Started, Some(&started), None).await?;
             attempt.commit().await?;
             Ok(Some(started))
         }
         // What it refers to is gone; trying again would change nothing.
         Err(err @ (Error::NotFound { .. } | Error::State(_))) => {
             attempt.rollback().await?;
-            insert(tx, node, schedule, new, ExecutionState::Failed, None, Some(&err.to_string())).await?;
+            write(tx, node, schedule, new, ExecutionState::Failed, None, Some(&err.to_string())).await?;
             Ok(None)
         }
         Err(err) => Err(err),
@@ -274,7 +273,7 @@ async fn default_environment(tx: &mut PgConnection, project: &ProjectId) -> Resu
     }
 }
 
-async fn insert(
+async fn write(
     tx: &mut PgConnection,
     node: &str,
     schedule: &Schedule,
@@ -284,10 +283,14 @@ async fn insert(
     error: Option<&str>,
 ) -> Result<()> {
     sqlx::query(
-        "-- fire: insert execution
+        "-- fire: write execution
          insert into schedule_executions (id, schedule_id, project_id, is_manual, scheduled_for, state, thread_id,
              run_id, claimed_by, error, started_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $8::text is null then null else now() end)",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $8::text is null then null else now() end)
+         -- One that waited is there.
+         on conflict (id) do update
+         set state = excluded.state, thread_id = excluded.thread_id, run_id = excluded.run_id,
+             claimed_by = excluded.claimed_by, error = excluded.error, started_at = excluded.started_at",
     )
     .bind(new.id.as_str())
     .bind(schedule.id.as_str())

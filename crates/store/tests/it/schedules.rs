@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     ScheduleId,
     run::{Outcome, Spent},
-    schedule::{Execution, ExecutionState, MAX_FAILURES, Missed, Overlap, Timing, Tz},
+    schedule::{Execution, ExecutionState, MAX_FAILURES, Missed, Overlap, Tally, Timing, Tz},
 };
 use store::{
     Page, Store,
@@ -61,6 +61,10 @@ async fn fire_all(store: &Store) -> usize {
 async fn executions(database: &Database, id: &ScheduleId) -> Vec<Execution> {
     let filter = ExecutionFilter { schedule_id: Some(id.to_string()), ..ExecutionFilter::default() };
     database.store.list_executions(&database.project, &filter, Page::ALL).await.expect("reads").items
+}
+
+async fn tally(database: &Database, id: &ScheduleId) -> Tally {
+    database.store.tally_schedules(std::slice::from_ref(id)).await.expect("counts").remove(id).unwrap_or_default()
 }
 
 /// Ends every run that is there to be claimed.
@@ -154,8 +158,8 @@ async fn a_moment_that_meets_the_run_before_is_skipped_queued_or_run_beside_it()
     assert_eq!(fire_all(&database.store).await, 1);
     assert_eq!(end_runs(&database, &completed()).await, 1);
     assert_eq!(fire_all(&database.store).await, 0);
-    let queued = database.store.find_schedule(&database.project, &ids[1]).await.expect("reads").expect("is there");
-    assert_eq!((queued.tally.runs, queued.tally.successes, queued.tally.failures), (3, 3, 0));
+    let queued = tally(&database, &ids[1]).await;
+    assert_eq!((queued.runs, queued.successes, queued.failures), (3, 3, 0));
 }
 
 #[tokio::test]
@@ -223,5 +227,6 @@ async fn a_one_time_schedule_fires_once_and_a_deleted_one_never() {
     assert_eq!(fire_all(&database.store).await, 1);
     assert_eq!(fire_all(&database.store).await, 0);
     let done = database.store.find_schedule(&database.project, &id).await.expect("reads").expect("is there");
-    assert!(!done.enabled && done.next_run_at.is_none() && done.tally.runs == 1);
+    assert!(!done.enabled && done.next_run_at.is_none());
+    assert_eq!(tally(&database, &id).await.runs, 1);
 }

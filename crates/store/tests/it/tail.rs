@@ -24,7 +24,7 @@ fn said(text: String) -> Checkpoint {
 async fn sequences(tail: impl Stream<Item = store::Result<Tailed>>) -> Vec<i64> {
     tail.filter_map(async |tailed| match tailed.expect("reads") {
         Tailed::Event(event) => Some(event.sequence),
-        Tailed::Delta(_) | Tailed::Gap(_) => None,
+        Tailed::Delta(_) | Tailed::Gap(_) | Tailed::EndForgotten => None,
     })
     .collect()
     .await
@@ -106,7 +106,9 @@ async fn a_delta_never_comes_before_an_event_committed_before_it_nor_after_its_i
                 deltas += 1;
                 assert_eq!(text.split('.').next(), Some(items.to_string().as_str()), "a delta of the item being made");
             }
-            Tailed::Delta(_) | Tailed::Gap(_) => unreachable!("only text is sent, and all is kept"),
+            Tailed::Delta(_) | Tailed::Gap(_) | Tailed::EndForgotten => {
+                unreachable!("only text is sent, and all is kept")
+            }
         }
     }
     writing.await.expect("ends");

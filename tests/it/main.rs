@@ -9,6 +9,7 @@ mod lifecycle;
 mod model;
 mod network;
 mod outages;
+mod previews;
 mod readers;
 mod reconnects;
 mod secrets;

@@ -8,6 +8,7 @@ use std::{
 
 use axum::extract::FromRef;
 use ledger::Ledger;
+use preview::Site;
 use sandbox::Sandboxes;
 use store::Store;
 use tokio::sync::Semaphore;
@@ -113,6 +114,23 @@ pub struct Settings {
     /// What is remembered of files.
     pub history: ledger::Options,
     pub version: Version,
+    pub previews: Previews,
+}
+
+/// What links to previews look like, and how long they are good.
+#[derive(Debug, Clone)]
+pub struct Previews {
+    pub site: Site,
+    /// Where a request does not say.
+    pub default_expiry: Duration,
+    pub max_expiry: Duration,
+}
+
+impl Default for Previews {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Self { site: Site::local(8081), default_expiry: day, max_expiry: 30 * day }
+    }
 }
 
 impl Default for Settings {
@@ -136,6 +154,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("."),
             history: ledger::Options::default(),
             version: Version::default(),
+            previews: Previews::default(),
         }
     }
 }

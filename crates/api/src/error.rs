@@ -187,6 +187,7 @@ impl From<sandbox::Error> for Error {
         use sandbox::Error as E;
         match err {
             E::NotFound(_) => Self::new(StatusCode::NOT_FOUND, sentence(&err)),
+            E::NotListening => Self::new(StatusCode::CONFLICT, sentence(&err)),
             E::IsDirectory(_) | E::NotADirectory(_) | E::Refused { .. } => {
                 Self::new(StatusCode::CONFLICT, sentence(&err))
             }

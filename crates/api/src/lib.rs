@@ -37,6 +37,7 @@ mod models;
 mod openapi;
 mod path;
 mod permissions;
+mod previews;
 mod query;
 mod queue;
 mod router;
@@ -53,7 +54,7 @@ mod titles;
 mod trace;
 mod wire_event;
 
-pub use api::{Api, Settings, Version};
+pub use api::{Api, Previews, Settings, Version};
 pub use error::Error;
 pub use models::{Model, Models};
 pub use router::{openapi, router};

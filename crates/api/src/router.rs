@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
     Api, Error, activity, agents, auth, changes, context, control, copies, cors, diffs, drain, environments, events,
-    feedback, files, git, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions, queue,
-    runs, schedules, search, snapshots, system, threads, timeline, titles, trace,
+    feedback, files, git, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions,
+    previews, queue, runs, schedules, search, snapshots, system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -37,6 +37,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(snapshots::routes())
         .merge(changes::routes())
         .merge(git::routes())
+        .merge(previews::routes())
         .merge(search::routes())
         .merge(threads::routes())
         .merge(copies::routes())

@@ -122,6 +122,14 @@ impl Client {
         Ok(began_at.elapsed())
     }
 
+    /// Starts an environment's container, opens a port of it and gives the address for tools.
+    pub(crate) async fn preview(&self, environment: &str, port: u16) -> anyhow::Result<String> {
+        self.post(&format!("environments/{environment}/start"), json!({})).await?;
+        let made = self.post(&format!("environments/{environment}/previews"), json!({ "port": port })).await?;
+        let url = made["preview"]["toolUrl"].as_str().with_context(|| format!("no address in {made}"))?;
+        Ok(url.to_owned())
+    }
+
     async fn post(&self, path: &str, body: Value) -> anyhow::Result<Value> {
         Ok(self.request(path, body).send().await?.error_for_status()?.json().await?)
     }

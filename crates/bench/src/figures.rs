@@ -5,6 +5,7 @@ mod history;
 mod job;
 mod load;
 mod log;
+mod preview;
 mod start;
 mod submit;
 
@@ -45,6 +46,9 @@ impl Bench<'_> {
         }
         if wants("delta") {
             self.deltas(&environment).await?;
+        }
+        if wants("preview") {
+            self.preview(&environment).await?;
         }
         if wants("cold") {
             self.cold_start().await?;

@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use rand::RngExt;
+use sandbox::{Sandbox, Sandboxes};
 use scripted_claude::{Checks, Options, Script, ScriptedClaude};
 use tempfile::TempDir;
 
@@ -130,6 +131,18 @@ impl System {
         }
         ensure!(self.down(), "`atelier down` failed");
         Ok(())
+    }
+
+    /// Reaches into the running container of an environment of the server's.
+    pub(crate) async fn sandbox(&self, environment: &str) -> anyhow::Result<Sandbox> {
+        let options = sandbox::Options {
+            data_dir: self.data.clone(),
+            installation: self.installation.clone(),
+            guestd: self.guestd.clone(),
+            ..sandbox::Options::default()
+        };
+        let running = Sandboxes::connect(options).await?.running(&environment.parse()?).await?;
+        running.into_iter().next().context("the container does not run")
     }
 
     /// The mark of what the baselines make on the engine.

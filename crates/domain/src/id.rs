@@ -102,6 +102,8 @@ ids! {
     ChangeId = "change";
     /// A change as a thread's own.
     StepId = "step";
+    /// A preview: a port of an environment that a link opens.
+    PreviewId = "preview";
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod message;
 pub mod money;
 pub mod path;
 pub mod permission;
+pub mod preview;
 pub mod repository;
 pub mod run;
 pub mod schedule;
@@ -25,8 +26,8 @@ pub mod title;
 pub mod word;
 
 pub use id::{
-    AgentId, ApiKeyId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, ProjectId,
-    QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId, ThreadId,
+    AgentId, ApiKeyId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, PreviewId,
+    ProjectId, QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId, ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

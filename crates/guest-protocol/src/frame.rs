@@ -15,6 +15,9 @@ pub const MAX_CONTROL: usize = 1024 * 1024;
 /// The longest body of raw bytes: a pipe's default capacity, so one read of a full pipe is one frame.
 pub const MAX_DATA: usize = 64 * 1024;
 
+/// How many connections to ports the guest holds at once; each costs it two buffers of [`MAX_DATA`].
+pub const MAX_FORWARDS: usize = 256;
+
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

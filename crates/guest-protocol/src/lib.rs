@@ -24,7 +24,7 @@
 //! | 4 [`Kind::StdinEnd`] | host | empty: the command's standard input ends | 0 |
 //! | 5 [`Kind::Stdout`] | guest | bytes of standard output | [`MAX_DATA`] |
 //! | 6 [`Kind::Stderr`] | guest | bytes of standard error | [`MAX_DATA`] |
-//! | 7 [`Kind::Data`] | both | bytes of a file (or, one day, of a forwarded port) | [`MAX_DATA`] |
+//! | 7 [`Kind::Data`] | both | bytes of a file, or of a connection to a port | [`MAX_DATA`] |
 //! | 8 [`Kind::End`] | both | empty: no more `Data` from this side | 0 |
 //!
 //! # Conversations
@@ -41,11 +41,18 @@
 //!   leaves the old file.
 //! - `StartBackground`: **`Background`**. The guest owns the command from then on.
 //! - `BackgroundStatus`: **`Task`**. `StopBackground`: **`Stopped`**. `KillGroup`: **`Killed`**.
+//! - `Ports`: **`Ports`**.
+//! - `Connect`: `Connected`, then `Data`… and one `End` each way, in any order: an `End` is a half-close, as TCP has it.
+//!   The guest closes when both have been sent. *A connection that closes without the guest's `End` was reset;* when the
+//!   host closes, the guest closes the port's connection. What one side does not read, the other cannot send. At most
+//!   [`MAX_FORWARDS`] of these at once.
 //!
-//! Port forwarding will be one more [`Request`], answered by a reply and then `Data` both ways.
+//! A guest that does not know a request answers `Failed`.
 
 mod frame;
 mod message;
 
-pub use frame::{Frame, HEADER_LEN, Kind, MAX_CONTROL, MAX_DATA, VERSION, WireError, decode, encode, header};
-pub use message::{Exit, Failure, FailureCode, Pong, Reply, Request, Spawn, TaskState};
+pub use frame::{
+    Frame, HEADER_LEN, Kind, MAX_CONTROL, MAX_DATA, MAX_FORWARDS, VERSION, WireError, decode, encode, header,
+};
+pub use message::{Exit, Failure, FailureCode, Pong, Port, Reply, Request, Spawn, TaskState};

@@ -37,6 +37,12 @@ pub enum Request {
     KillGroup {
         group: String,
     },
+    /// Lists the TCP ports that something in the container listens on.
+    Ports,
+    /// Connects to what listens on a port; after `Connected` the connection carries `Data` both ways.
+    Connect {
+        port: u16,
+    },
 }
 
 /// A command to start.
@@ -70,7 +76,21 @@ pub enum Reply {
     Task(TaskState),
     Stopped { ran: bool },
     Killed { trees: u64 },
+    Ports { ports: Vec<Port> },
+    Connected,
     Failed(Failure),
+}
+
+/// A TCP port that something listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub port: u16,
+    /// The process that listens, where the guest may see whose socket it is.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// That process's name, as it calls itself.
+    #[serde(default)]
+    pub process: Option<String>,
 }
 
 /// How the guest is.
@@ -82,6 +102,9 @@ pub struct Pong {
     pub background: u64,
     /// Ended commands that left processes behind.
     pub lingering: u64,
+    /// Connections to ports that are open.
+    #[serde(default)]
+    pub forwards: u64,
 }
 
 /// A background command.
@@ -120,8 +143,10 @@ pub enum FailureCode {
     PermissionDenied,
     TooLarge,
     DiskFull,
-    /// Out of processes, memory or file descriptors.
+    /// Out of processes, memory, file descriptors or connections.
     Exhausted,
+    /// Nothing listens there.
+    Refused,
     #[serde(other)]
     Other,
 }

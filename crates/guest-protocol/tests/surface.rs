@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use guest_protocol::{
-    Exit, Failure, FailureCode, Frame, HEADER_LEN, Kind, MAX_CONTROL, MAX_DATA, Pong, Reply, Request, Spawn, TaskState,
-    VERSION, WireError, decode, encode, header,
+    Exit, Failure, FailureCode, Frame, HEADER_LEN, Kind, MAX_CONTROL, MAX_DATA, Pong, Port, Reply, Request, Spawn,
+    TaskState, VERSION, WireError, decode, encode, header,
 };
 use proptest::prelude::*;
 
@@ -26,9 +26,11 @@ fn the_surface_is_frozen() {
         Request::BackgroundStatus { task: "t".into() },
         Request::StopBackground { task: "t".into() },
         Request::KillGroup { group: "run_1".into() },
+        Request::Ports,
+        Request::Connect { port: 5000 },
     ];
     let replies = [
-        Reply::Pong(Pong { foreground: 1, background: 2, lingering: 3 }),
+        Reply::Pong(Pong { foreground: 1, background: 2, lingering: 3, forwards: 4 }),
         Reply::Started { pid: 7 },
         Reply::Exited { exit: Exit::Code(0) },
         Reply::Exited { exit: Exit::Signal(9) },
@@ -41,6 +43,8 @@ fn the_surface_is_frozen() {
         Reply::Task(TaskState { exit: None, output_bytes: 8 }),
         Reply::Stopped { ran: true },
         Reply::Killed { trees: 2 },
+        Reply::Ports { ports: vec![Port { port: 5000, pid: Some(7), process: Some("python3".into()) }] },
+        Reply::Connected,
         Reply::Failed(Failure { code: FailureCode::NotFound, message: "no such file".into() }),
     ];
     let lines = |kind, frames: Vec<bytes::Bytes>| -> String {

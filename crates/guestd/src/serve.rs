@@ -17,6 +17,8 @@ use crate::{
     connection::{Incoming, Outgoing, split},
     failure::other,
     files, foreground,
+    forward::{self, Forwards},
+    ports,
     tasks::Tasks,
 };
 
@@ -33,6 +35,7 @@ pub(crate) fn run(socket: &Path) -> io::Result<()> {
 struct Daemon {
     commands: Rc<Commands>,
     tasks: Tasks,
+    forwards: Forwards,
 }
 
 async fn serve(socket: &Path) -> io::Result<()> {
@@ -114,6 +117,8 @@ impl Daemon {
                 let trees = commands.kill_group(&group).await as u64;
                 out.reply(&Reply::Killed { trees }).await
             }
+            Request::Ports => out.reply(&Reply::Ports { ports: ports::list() }).await,
+            Request::Connect { port } => forward::run(&self.forwards, port, host, out).await,
         }
     }
 
@@ -122,6 +127,11 @@ impl Daemon {
         let ended = running.iter().filter(|command| command.exit().is_some()).count();
         let background = self.tasks.running();
         let foreground = running.len().saturating_sub(ended + background);
-        Pong { foreground: foreground as u64, background: background as u64, lingering: ended as u64 }
+        Pong {
+            foreground: foreground as u64,
+            background: background as u64,
+            lingering: ended as u64,
+            forwards: self.forwards.open(),
+        }
     }
 }

@@ -179,11 +179,12 @@ impl Inner {
         Ok(Sandbox::new(place.environment.clone(), id.to_owned(), guest, Arc::clone(&slot.uses)))
     }
 
-    /// Gives the way to a container of ours that runs, whatever it was made from and whoever started it.
-    pub(crate) async fn adopt(&self, place: &Place) -> Result<Option<Sandbox>, Error> {
+    /// Gives the way to a container of ours that runs, whatever it was made from and whoever started it. Its uses count
+    /// for `slot`.
+    pub(crate) async fn adopt(&self, place: &Place, slot: &Slot) -> Result<Option<Sandbox>, Error> {
         match self.ours(place).await? {
             // Not put into its slot: whoever opens it looks at what it was made from.
-            Some((id, true)) => self.sandbox(place, &id, &Slot::default()).map(Some),
+            Some((id, true)) => self.sandbox(place, &id, slot).map(Some),
             Some((_, false)) | None => Ok(None),
         }
     }

@@ -41,6 +41,9 @@ pub enum Error {
     /// The environment wants the internet, and this host cannot keep its container from private networks.
     #[error("containers with internet access cannot be kept from private networks here: {0}")]
     Unfiltered(String),
+    /// Nothing in the container listens on the port, or it takes no connection.
+    #[error("nothing listens on the port")]
+    NotListening,
     /// The container has ended. Opening the sandbox again may give a new one.
     #[error("the container has ended")]
     Gone,

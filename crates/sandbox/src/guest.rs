@@ -140,6 +140,11 @@ impl Connection {
         self.write(&head).await
     }
 
+    /// Gives the socket and what was read ahead from it.
+    pub(crate) fn into_parts(self) -> (UnixStream, BytesMut) {
+        (self.stream, self.buffer)
+    }
+
     /// Ends the sending side: the daemon kills the command and says how it ended.
     pub(crate) async fn cancel(&mut self) {
         // Already closed by the other side: then the next read says so.
@@ -178,7 +183,10 @@ fn error(Failure { code, message }: Failure) -> Error {
         FailureCode::PermissionDenied => Error::PermissionDenied(what()),
         FailureCode::TooLarge => Error::TooLarge(what()),
         FailureCode::DiskFull => Error::DiskFull,
-        FailureCode::Exhausted => Error::other("the container is out of processes, memory or open files", message),
+        FailureCode::Exhausted => {
+            Error::other("the container is out of processes, memory, open files or connections", message)
+        }
+        FailureCode::Refused => Error::NotListening,
         FailureCode::Other => Error::other("the container refuses", message),
     }
 }

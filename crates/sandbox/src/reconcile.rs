@@ -25,8 +25,8 @@ pub struct Reconciled {
 impl Sandboxes {
     /// Removes the containers of this installation that `wanted` does not name, and stops the idle.
     ///
-    /// Touches nothing without this installation's label, and no files. A container with a running foreground command is
-    /// never idle; one in which only background commands or left-over processes run is idle after eight times
+    /// Touches nothing without this installation's label, and no files. A container with a running foreground command, or
+    /// with an open connection to one of its ports, is never idle; one in which only background commands or left-over processes run is idle after eight times
     /// [`idle_stop`](crate::Options::idle_stop). Firewall rules that somebody flushed are set again.
     pub async fn reconcile(&self, wanted: &HashSet<EnvironmentId>) -> Result<Reconciled, Error> {
         let began = Instant::now();
@@ -81,8 +81,8 @@ impl Sandboxes {
         }
         let Ok(guest) = Guest::new(&self.inner.directories(place).run) else { return true };
         match guest.ping(Duration::from_secs(3)).await {
-            // Another server's commands: it shares the engine and counts for itself.
-            Ok(pong) if pong.foreground > 0 => false,
+            // Another server's commands and connections: it shares the engine and counts for itself.
+            Ok(pong) if pong.foreground + pong.forwards > 0 => false,
             Ok(pong) if pong.background + pong.lingering > 0 => idle >= limit * BACKGROUND_FACTOR,
             Ok(_) | Err(_) => true,
         }

@@ -218,6 +218,10 @@ impl Sandbox {
         }
     }
 
+    pub(crate) fn uses(&self) -> &Arc<Uses> {
+        &self.inner.uses
+    }
+
     /// Tells whether the container is known to have ended.
     pub(crate) fn is_gone(&self) -> bool {
         self.inner.is_gone.load(Ordering::Relaxed)
@@ -239,12 +243,12 @@ impl Sandbox {
         result
     }
 
-    async fn ask(&self, request: &Request) -> Result<crate::guest::Connection, Error> {
+    pub(crate) async fn ask(&self, request: &Request) -> Result<crate::guest::Connection, Error> {
         self.inner.uses.touch();
         self.note(self.inner.guest.ask(request).await)
     }
 
-    async fn call(&self, request: &Request, limit: Duration) -> Result<Reply, Error> {
+    pub(crate) async fn call(&self, request: &Request, limit: Duration) -> Result<Reply, Error> {
         let mut connection = self.ask(request).await?;
         self.note(connection.reply(limit).await)
     }

@@ -102,6 +102,24 @@ impl Sandboxes {
         self.known(&Place::main(environment))?.running()
     }
 
+    /// Gives the containers of an environment that run, its own one first, whoever started them; none is started.
+    ///
+    /// Costs questions to the engine about those that this process does not know.
+    ///
+    /// # Errors
+    /// `NoEngine`.
+    pub async fn running(&self, environment: &EnvironmentId) -> Result<Vec<Sandbox>, Error> {
+        let mut running = Vec::new();
+        for place in Place::all(environment) {
+            let known = self.known(&place).and_then(|slot| slot.running());
+            running.extend(match known {
+                Some(sandbox) => Some(sandbox),
+                None => self.inner.adopt(&place, &self.slot(&place)).await?,
+            });
+        }
+        Ok(running)
+    }
+
     /// Tells whether [`open`](Self::open) would give a container that this process knows to run.
     pub fn is_open(&self, spec: &Spec) -> bool {
         self.known(&Place::of(spec)).is_some_and(|slot| slot.running_as(spec).is_some())
@@ -125,7 +143,7 @@ impl Sandboxes {
                 killed => return killed,
             }
         }
-        let Some(sandbox) = self.inner.adopt(place).await? else { return Ok(0) };
+        let Some(sandbox) = self.inner.adopt(place, &Slot::default()).await? else { return Ok(0) };
         match sandbox.kill_group(group).await {
             Err(Error::Gone) => Ok(0),
             killed => killed,

@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
+    pub(crate) preview: Preview,
     pub(crate) log: Log,
 }
 
@@ -225,6 +226,25 @@ pub(crate) struct Limits {
     pub(crate) upload_idle_timeout: Duration,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) heartbeat: Duration,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Preview {
+    #[serde(deserialize_with = "units::optional_address")]
+    pub(crate) listen: Option<SocketAddr>,
+    #[serde(deserialize_with = "units::optional_url")]
+    pub(crate) url: Option<Url>,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_connections: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) response_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) idle_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) default_expiry: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) max_expiry: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

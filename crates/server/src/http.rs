@@ -1,4 +1,4 @@
-//! Serves a router on a listener.
+//! Serves requests on a listener.
 //!
 //! By hand and not with `axum::serve`, which has no limit for how long a client may take to send its headers or to read
 //! what it is sent, nor for how many there may be.
@@ -7,13 +7,18 @@ mod opening;
 mod taking;
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
-use hyper::{body::Incoming, service::service_fn};
+use axum::{Router, extract::ConnectInfo};
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -53,11 +58,33 @@ pub(crate) struct Limits {
     pub(crate) write_timeout: Duration,
     /// Connections at once; those above wait until one ends.
     pub(crate) max_connections: usize,
+    /// Whether HTTP/2 is spoken beside HTTP/1.1.
+    pub(crate) has_http2: bool,
+}
+
+/// Serves a router, as [`serve`] does. It is told who the client is.
+pub(crate) async fn serve_router(listener: TcpListener, router: Router, limits: Limits, lifecycle: Lifecycle) {
+    let handle = move |client: SocketAddr, mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(client));
+        let answer = router.clone().oneshot(request.map(axum::body::Body::new));
+        async { answer.await.unwrap_or_else(|never| match never {}) }
+    };
+    serve(listener, handle, limits, lifecycle).await;
 }
 
 /// Serves until the soft token, then lets responses that are under way end until the hard token.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, lifecycle: Lifecycle) {
+///
+/// `handle` answers a request of the client at an address.
+pub(crate) async fn serve<H, F, B>(listener: TcpListener, handle: H, limits: Limits, lifecycle: Lifecycle)
+where
+    H: Fn(SocketAddr, Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
     let mut server = auto::Builder::new(TokioExecutor::new());
+    if !limits.has_http2 {
+        server = server.http1_only();
+    }
     server
         .http1()
         .timer(TokioTimer::new())
@@ -84,7 +111,14 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
             }
         };
         let bodies = Bodies::new(limits.write_timeout);
-        let connection = connection(&server, stream, address, router.clone(), limits, bodies.clone());
+        let (handle, watching) = (handle.clone(), Arc::clone(&bodies));
+        let service = service_fn(move |request| {
+            let (answer, bodies) = (handle(address, request), Arc::clone(&watching));
+            async move { Ok::<_, Infallible>(answer.await.map(|body| bodies.watch(body))) }
+        });
+        set_options(&stream);
+        let stream = Writing::new(Opening::new(stream, limits.header_timeout), limits.write_timeout);
+        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let (watched, hard) = (graceful.watch(connection), lifecycle.hard.clone());
         lifecycle.tracker.spawn(async move {
             // A client that goes away or talks nonsense is its own affair.
@@ -106,28 +140,14 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     lifecycle.hard.run_until_cancelled(graceful.shutdown()).await;
 }
 
-fn connection(
-    server: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    address: SocketAddr,
-    router: Router,
-    limits: Limits,
-    bodies: Arc<Bodies>,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + use<> {
+fn set_options(stream: &TcpStream) {
     // Events are small, and each is to leave at once.
     if let Err(err) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {err}");
     }
-    if let Err(err) = keep_alive(&stream) {
+    if let Err(err) = keep_alive(stream) {
         tracing::debug!("cannot set TCP keep-alive: {err}");
     }
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(address));
-        let (answer, bodies) = (router.clone().oneshot(request.map(Body::new)), bodies.clone());
-        async move { answer.await.map(|response| response.map(|body| bodies.watch(body))) }
-    });
-    let stream = Writing::new(Opening::new(stream, limits.header_timeout), limits.write_timeout);
-    server.serve_connection(TokioIo::new(stream), service).into_owned()
 }
 
 fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {

@@ -15,6 +15,7 @@ mod keys;
 mod lifecycle;
 mod log;
 mod models;
+mod previews;
 mod reconcile;
 mod run;
 mod serve;

@@ -2,6 +2,7 @@
 
 mod client;
 mod event;
+mod links;
 mod render;
 mod screen;
 
@@ -17,7 +18,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use self::{
-    client::{Client, Followed, Task},
+    client::{Client, Followed, Following, Task},
     event::Event,
     render::{Piece, Renderer},
     screen::Screen,
@@ -84,7 +85,10 @@ impl Error {
 
 pub(crate) async fn run(arguments: Arguments, environment: Environment) -> anyhow::Result<ExitCode> {
     let code = match prepare(&arguments, &environment) {
-        Ok((client, task)) if arguments.json => follow(client, task, |_, data| say(&format!("{data}\n")), |_| {}).await,
+        Ok((client, task)) if arguments.json => {
+            let followed = follow(client, task, |_, data| say(&format!("{data}\n")), |_| {}).await;
+            followed.map(|(code, _)| code)
+        }
         Ok((client, task)) => show(client, task).await,
         Err(err) => Err(err),
     };
@@ -159,18 +163,28 @@ async fn show(client: Client, task: Task) -> Result<u8, Error> {
         }
     };
     let on_trouble = |text: &str| screen.borrow_mut().note(text);
-    let code = follow(client, task, on_event, on_trouble).await;
+    let followed = follow(client, task, on_event, on_trouble).await;
     screen.borrow_mut().end();
-    code
+    let (code, following) = followed?;
+    // What was left running is a part of the outcome; that there is no link to it is none.
+    if code == 0
+        && let Some(thread) = following.thread()
+    {
+        for link in links::to_what_listens(following.client(), thread).await {
+            say(&format!("{link}\n"));
+        }
+    }
+    Ok(code)
 }
 
 /// Follows the run to its end. `on_event` gets every event and its JSON, `on_trouble` sentences about the connection.
+/// Gives the exit code, and what was followed.
 async fn follow(
     client: Client,
     task: Task,
     mut on_event: impl FnMut(Event, &str),
     on_trouble: impl Fn(&str),
-) -> Result<u8, Error> {
+) -> Result<(u8, Following), Error> {
     let mut following = client.start(task);
     let mut interrupts = 0;
     let mut outcome = None;
@@ -180,7 +194,7 @@ async fn follow(
             interrupted = tokio::signal::ctrl_c() => {
                 interrupts += 1;
                 if interrupted.is_err() || interrupts > 1 || !cancel(&following, &on_trouble).await {
-                    return Ok(CANCELLED);
+                    return Ok((CANCELLED, following));
                 }
                 continue;
             }
@@ -196,15 +210,16 @@ async fn follow(
             Followed::End => break,
         }
     }
-    Ok(match outcome.as_deref() {
+    let code = match outcome.as_deref() {
         Some("completed") => 0,
         Some("cancelled") => CANCELLED,
         Some(_) | None => FAILED,
-    })
+    };
+    Ok((code, following))
 }
 
 /// Asks the server to stop the run. False if there is nothing to wait for.
-async fn cancel(following: &client::Following, on_trouble: &impl Fn(&str)) -> bool {
+async fn cancel(following: &Following, on_trouble: &impl Fn(&str)) -> bool {
     on_trouble("cancelling the run; press Ctrl-C again to leave it alone");
     match tokio::time::timeout(Duration::from_secs(10), following.cancel()).await {
         Ok(Ok(())) => true,

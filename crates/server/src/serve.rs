@@ -17,6 +17,7 @@ use api::Api;
 use chrono::Utc;
 use executor::Executor;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use preview::Previews;
 use sandbox::Sandboxes;
 use secrecy::ExposeSecret;
 use tokio::{net::TcpListener, time::interval};
@@ -28,7 +29,7 @@ use crate::{
     database::Database,
     http, keys,
     lifecycle::Lifecycle,
-    log, models, reconcile, sweep, titles, wiring,
+    log, models, previews, reconcile, sweep, titles, wiring,
 };
 
 /// How often old samples are folded away; without it histograms of an idle server grow with the scrapes.
@@ -52,9 +53,10 @@ pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
         format!("cannot listen on {} (server.listen, from {})", config.server.listen, loaded.source("server.listen"))
     })?;
     let address = listener.local_addr()?;
+    let previews = previews::listen(&loaded, address).await?;
     fs::write(data_dir.pid_file(), format!("{}\n", std::process::id())).context("cannot write the pid file")?;
 
-    let served = serve(&loaded, &data_dir, listener, address, &lifecycle).await;
+    let served = serve(&loaded, &data_dir, Listeners { api: listener, address, previews }, &lifecycle).await;
     // Before the lock goes: a file of the next server must not be removed.
     if let Err(err) = fs::remove_file(data_dir.pid_file()) {
         tracing::debug!("cannot remove the pid file: {err}");
@@ -62,14 +64,23 @@ pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     served
 }
 
+/// Where the server is reached.
+struct Listeners {
+    api: TcpListener,
+    /// The API's.
+    address: SocketAddr,
+    previews: TcpListener,
+}
+
 async fn serve(
     loaded: &Loaded,
     data_dir: &DataDir,
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Listeners,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
+    let address = listeners.address;
+    let site = previews::site(loaded, listeners.previews.local_addr()?)?;
     wiring::find_guestd(config)?;
     let sandboxes = Sandboxes::connect(wiring::sandbox_options(config, data_dir)?).await;
     let sandboxes = sandboxes.context("the container engine cannot be used; `atelier doctor` tells why")?;
@@ -89,14 +100,18 @@ async fn serve(
             let mut api = Api::new(
                 database.store.clone(),
                 sandboxes,
-                wiring::api_settings(config, data_dir),
+                wiring::api_settings(config, data_dir, site.clone()),
                 lifecycle.soft.clone(),
                 move || metrics.render(),
             );
             *api.models.write().unwrap_or_else(PoisonError::into_inner) =
                 models::from_catalogue(&catalogue, &wiring::executor_options(config));
             api.make_title = Some(titles::maker(claude.clone(), catalogue.clone(), api.models.clone()));
-            start(loaded, lifecycle, api, Ends { claude, catalogue, web }, listener);
+            let options = wiring::preview_options(config, site);
+            let (store, sandboxes) = (api.store.clone(), api.sandboxes.clone());
+            let opener = Previews::new(store, sandboxes, options, lifecycle.soft.clone(), lifecycle.tracker.clone());
+            previews::start(loaded, lifecycle, opener, listeners.previews);
+            start(loaded, lifecycle, api, Ends { claude, catalogue, web }, listeners.api);
             announce(loaded, address);
             lifecycle.drained(config.runs.drain).await;
             Ok(())
@@ -171,8 +186,9 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
         header_timeout: api.settings.header_timeout,
         write_timeout: loaded.config.limits.write_timeout,
         max_connections: loaded.config.limits.max_connections as usize,
+        has_http2: true,
     };
-    lifecycle.spawn_vital("http", http::serve(listener, api::router(api), limits, lifecycle.clone()));
+    lifecycle.spawn_vital("http", http::serve_router(listener, api::router(api), limits, lifecycle.clone()));
 }
 
 fn record_metrics(lifecycle: &Lifecycle) -> anyhow::Result<PrometheusHandle> {

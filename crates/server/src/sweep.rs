@@ -1,5 +1,5 @@
-//! Forgets what has had its time: idempotency keys after a day, the secrets of runs that are over, old events where the
-//! operator wants that (`events.retention`).
+//! Forgets what has had its time: idempotency keys after a day, the secrets of runs that are over, previews that have
+//! expired, old events where the operator wants that (`events.retention`).
 
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ pub(crate) async fn run(store: Store, retention: Option<Duration>, stop: Cancell
 async fn once(store: &Store, retention: Option<Duration>) -> store::Result<()> {
     while store.sweep_requests(BATCH).await? > 0 {}
     while store.sweep_run_secrets(BATCH).await? > 0 {}
+    while store.sweep_previews(BATCH).await? > 0 {}
     if let Some(age) = retention {
         while store.forget_events(age, THREADS).await? > 0 {}
     }

@@ -165,7 +165,19 @@ fn history_options(config: &Config) -> ledger::Options {
     }
 }
 
-pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings {
+/// Gives the previews' options; those who are behind a proxy are named by its URL.
+pub(crate) fn preview_options(config: &Config, site: preview::Site) -> preview::Options {
+    let settings = &config.preview;
+    preview::Options {
+        site,
+        connections: settings.max_connections as usize,
+        response_timeout: settings.response_timeout,
+        idle_timeout: settings.idle_timeout,
+        is_proxied: settings.url.is_some(),
+    }
+}
+
+pub(crate) fn api_settings(config: &Config, data_dir: &DataDir, site: preview::Site) -> api::Settings {
     let settings = &config.limits;
     api::Settings {
         requests_per_window: settings.requests_per_window,
@@ -186,5 +198,10 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir) -> api::Settings
         data_dir: data_dir.path().to_owned(),
         history: history_options(config),
         version: build::version(),
+        previews: api::Previews {
+            site,
+            default_expiry: config.preview.default_expiry,
+            max_expiry: config.preview.max_expiry,
+        },
     }
 }

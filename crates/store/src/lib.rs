@@ -25,6 +25,7 @@ pub mod messages;
 pub mod metrics;
 pub mod permissions;
 pub mod postgres;
+pub mod previews;
 pub mod projects;
 pub mod queue;
 pub mod responses;

@@ -11,7 +11,14 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::find;
-use crate::{Api, Result, auth::Caller, body::Body, path::Path, timestamp::Timestamp};
+use crate::{
+    Api, Result,
+    auth::Caller,
+    body::Body,
+    path::Path,
+    previews::ports::{self, PortView},
+    timestamp::Timestamp,
+};
 
 /// Where the files of an environment are inside its container.
 const WORKSPACE: &str = "/workspace";
@@ -135,6 +142,8 @@ struct ContainerStatus {
     /// What it may use at most, whether it runs or not.
     limits: ContainerLimits,
     enforcement: Enforcement,
+    /// The TCP ports that something in it listens on; null where that is not known.
+    ports: Option<Vec<PortView>>,
     message: &'static str,
 }
 
@@ -226,6 +235,8 @@ async fn status(
     let (execution_count, last_run_at) = api.store.environment_runs(&caller.project, &id).await?;
     let limits = api.sandboxes.limits_of(environment.settings.compute_profile);
     let report = api.sandboxes.recent_report().await;
+    // What is inside may not answer, and the rest is known all the same.
+    let ports = if status.is_running { ports::list(&api, &id).await.ok() } else { Some(Vec::new()) };
     let up = status.started_at.map(|started| (Utc::now() - started).as_seconds_f64().max(0.001));
     let cpu = status.cpu_time.zip(up).map(|(time, up)| Cpu {
         usage: (time.as_secs_f64() / up * 1000.0).round() / 10.0,
@@ -245,6 +256,7 @@ async fn status(
         processes: status.processes,
         limits: ContainerLimits { memory: limits.memory_bytes, cpus: limits.cpus, processes: limits.pids },
         enforcement: Enforcement::new(&report),
+        ports,
         message: if status.is_running { "The container runs" } else { "The container does not run" },
     }))
 }

@@ -8,6 +8,7 @@ mod environments;
 mod files;
 mod history;
 mod idempotency;
+mod previews;
 mod secrets;
 mod system;
 mod threads;

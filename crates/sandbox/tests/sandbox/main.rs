@@ -13,5 +13,6 @@ mod lifecycle;
 mod limits;
 mod network;
 mod places;
+mod ports;
 mod warm;
 mod world;

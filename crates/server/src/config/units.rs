@@ -80,11 +80,18 @@ pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 }
 
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = text(deserializer)?;
-    let address = text.strip_prefix("localhost:").map_or(text.clone(), |port| format!("127.0.0.1:{port}"));
-    address.parse().map_err(|_| {
-        Error::custom(format!("must be an address with a port, like 127.0.0.1:8080 or [::1]:8080, not {text:?}"))
-    })
+    parse_address(&text(deserializer)?).map_err(Error::custom)
+}
+
+pub(super) fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    optional_text(deserializer)?.map(|text| parse_address(&text).map_err(Error::custom)).transpose()
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("localhost:").map_or(text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    address
+        .parse()
+        .map_err(|_| format!("must be an address with a port, like 127.0.0.1:8080 or [::1]:8080, not {text:?}"))
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

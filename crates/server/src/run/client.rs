@@ -115,7 +115,7 @@ impl Client {
         }
     }
 
-    fn request(&self, method: reqwest::Method, path: &[&str]) -> RequestBuilder {
+    pub(super) fn request(&self, method: reqwest::Method, path: &[&str]) -> RequestBuilder {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             // Ids are pushed as single segments, whatever is in them.
@@ -160,6 +160,15 @@ impl Following {
                 None => return self.try_again("the stream ended before the run did", None),
             }
         }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The thread, once the server has told it.
+    pub(super) fn thread(&self) -> Option<&str> {
+        self.thread.as_deref()
     }
 
     /// Asks the server to stop the run.

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    http::{Limits, serve},
+    http::{Limits, serve_router},
     lifecycle::Lifecycle,
 };
 
@@ -67,9 +67,9 @@ async fn start(counts: &Counts) -> (std::net::SocketAddr, Lifecycle) {
     let router = Router::new().route("/endless", get(move || endless(counted))).route("/quiet", get(quiet));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = Limits { header_timeout: PATIENCE, write_timeout: WITHIN, max_connections: 1000 };
+    let limits = Limits { header_timeout: PATIENCE, write_timeout: WITHIN, max_connections: 1000, has_http2: true };
     let lifecycle = Lifecycle::default();
-    tokio::spawn(serve(listener, router, limits, lifecycle.clone()));
+    tokio::spawn(serve_router(listener, router, limits, lifecycle.clone()));
     (address, lifecycle)
 }
 

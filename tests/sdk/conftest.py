@@ -149,6 +149,8 @@ def installation(request):
                 process.wait()
         for container in installation.containers():
             docker("rm", "-f", container)
+        for image in docker("images", "-q", "--filter", f"label=atelier.built-by={installation.name}"):
+            subprocess.run(["docker", "rmi", "-f", image], capture_output=True)
         if request.session.testsfailed:
             print(f"\nthe server's log, of {directory}:\n" + "\n".join(installation.log().splitlines()[-60:]))
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,9 @@
 //! `/environments`: stored descriptions of computers.
 
 mod analytics;
+mod builds;
 mod computer;
+mod contents;
 mod input;
 mod normal;
 mod secrets;
@@ -37,6 +39,8 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .merge(computer::routes())
         .merge(secrets::routes())
         .merge(analytics::routes())
+        .merge(contents::routes())
+        .merge(builds::routes())
 }
 
 /// Finds an environment of the caller's project.
@@ -48,7 +52,8 @@ pub(crate) async fn find(api: &Api, caller: &Caller, id: &EnvironmentId) -> Resu
 pub(crate) async fn view(api: &Api, environment: Environment) -> EnvironmentView {
     let is_running = api.sandboxes.find(&environment.id).await.is_some();
     let limits = api.sandboxes.limits_of(environment.settings.compute_profile);
-    EnvironmentView::new(environment, is_running, limits)
+    let recipe = api.sandboxes.recipe_of(&environment);
+    EnvironmentView::new(environment, &recipe, is_running, limits)
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -202,6 +202,9 @@ impl From<sandbox::Error> for Error {
                 let message = format!("Environments may not use the image '{name}' on this server");
                 Self::new(StatusCode::CONFLICT, message).with_code("image_refused")
             }
+            E::CannotBuild(_) | E::BuildFailed(_) => {
+                Self::new(StatusCode::CONFLICT, sentence(&err)).with_code("build_failed")
+            }
             E::Unfiltered(_) => {
                 let message = "This server cannot give containers the internet without the private networks around it; \
                                set internetAccess to false, or see the server's log";

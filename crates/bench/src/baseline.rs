@@ -55,6 +55,7 @@ impl Baselines {
         let spec = Spec {
             environment: EnvironmentId::generate(),
             image: None,
+            built: None,
             network: Network::None,
             limits: None,
             env: Vec::new(),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{EnvironmentId, ProjectId};
+use crate::{EnvironmentId, ProjectId, build::EnvironmentBuild};
 
 /// An environment as stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,7 @@ pub struct Environment {
     pub secret_keys: Vec<String>,
     pub is_default: bool,
     pub is_active: bool,
+    pub build: EnvironmentBuild,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -52,6 +53,15 @@ impl EnvironmentSettings {
     /// Gives the variables of every command, by name.
     pub fn variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.environment_variables.iter().map(|variable| (variable.key.clone(), variable.value.clone()))
+    }
+
+    /// Tells whether an image made from these settings would be another than one made from `other`.
+    pub fn wants_another_image(&self, other: &Self) -> bool {
+        self.base_image != other.base_image
+            || self.dockerfile_extensions != other.dockerfile_extensions
+            || self.runtimes != other.runtimes
+            || self.packages != other.packages
+            || self.setup_scripts != other.setup_scripts
     }
 }
 

@@ -94,6 +94,8 @@ ids! {
     ScheduleId = "sched";
     /// A moment of a schedule that has come.
     ExecutionId = "exec";
+    /// A build of an environment's image.
+    BuildId = "build";
     /// What a caller reported about a thread.
     ReportId = "report";
     /// A state of an environment's files.

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod agent;
 pub mod attachment;
+pub mod build;
 pub mod change;
 pub mod environment;
 pub mod event;
@@ -26,8 +27,8 @@ pub mod title;
 pub mod word;
 
 pub use id::{
-    AgentId, ApiKeyId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId, PreviewId,
-    ProjectId, QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId, ThreadId,
+    AgentId, ApiKeyId, BuildId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId,
+    PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId, ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

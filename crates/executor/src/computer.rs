@@ -57,6 +57,12 @@ impl Computer {
         self.is_running
     }
 
+    /// Changes the image that was built for the environment. Before anything works on the computer.
+    pub(crate) fn use_image(&mut self, image: Option<String>) {
+        let context = std::sync::Arc::get_mut(&mut self.context).expect("nothing works before there is an image");
+        self.is_running = context.use_image(image);
+    }
+
     /// Begins to start the container, without waiting for it.
     pub(crate) fn warm_up(&mut self) {
         let context = self.context.clone();

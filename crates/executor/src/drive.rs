@@ -119,7 +119,7 @@ pub(crate) async fn drive(
 pub(crate) struct Driver<'a> {
     pub parts: &'a Parts,
     pub signal: &'a StopSignal,
-    soft: &'a CancellationToken,
+    pub soft: &'a CancellationToken,
     pub lease: &'a mut Lease,
     pub run: &'a Run,
     pub spent: Spent,
@@ -168,7 +168,7 @@ impl Driver<'_> {
             store.list_run_messages(&run.thread_id, &run.id),
             store.find_context_usage(&run.thread_id),
         )?;
-        let environment = environment
+        let mut environment = environment
             .ok_or_else(|| End::failed("environment_deleted", "The environment of this thread was deleted."))?;
         if agent.is_none() && run.agent_id.is_some() {
             let message = "The agent of this thread was deleted. Set another agentId on the thread to go on.";
@@ -180,11 +180,11 @@ impl Driver<'_> {
         if run.options.kind == RunKind::Compact {
             return self.compact_only(agent.as_ref(), &entries, &computer).await;
         }
-        if !computer.is_running() {
-            self.record(Event::ComputerStarting).await?;
+        let has_image = self.has_image(&environment).await;
+        if has_image {
+            // From here on the container starts while the model thinks.
+            self.start(&mut computer).await?;
         }
-        // From here on the container starts while the model thinks.
-        computer.warm_up();
 
         self.read_permissions(agent.as_ref());
         let mut loaded = conversation::load(&entries, &run.id)?;
@@ -215,6 +215,11 @@ impl Driver<'_> {
         };
         tokio::select! {
             outcome = async {
+                if !has_image {
+                    self.prepare_image(&mut environment).await?;
+                    computer.use_image(environment.build.image.clone());
+                    self.start(&mut computer).await?;
+                }
                 if self.run.turns == 0 {
                     self.prepare_repository(&environment, &computer).await?;
                     self.set_up(&mut loaded.conversation, &computer, scripts_done, is_resumed).await?;
@@ -223,6 +228,15 @@ impl Driver<'_> {
             } => outcome,
             never = clock => match never {},
         }
+    }
+
+    /// Begins to start the container.
+    async fn start(&mut self, computer: &mut Computer) -> Result<(), End> {
+        if !computer.is_running() {
+            self.record(Event::ComputerStarting).await?;
+        }
+        computer.warm_up();
+        Ok(())
     }
 
     /// Deals with what an earlier attempt, or an earlier run of the thread, left unfinished.

@@ -3,19 +3,21 @@
 //! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
 //! happens when the window is full (`summary` the texts of that), `steps` what became of files, `calls` the tools of
 //! one reply, `progress` every commit, `permissions` which calls wait for somebody, `computer` the sandbox they run in, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself. `side_questions` are
-//! answered beside all that. Nothing here knows HTTP or SQL:
+//! answered and images built (`builds`; `image` waits for one) beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
 mod answer;
 mod ask;
 mod attachments;
 mod bounds;
+mod builds;
 mod calls;
 mod compaction;
 mod computer;
 mod conversation;
 mod drive;
 mod error;
+mod image;
 mod options;
 mod permissions;
 mod progress;

@@ -27,6 +27,10 @@ pub struct Options {
     pub permission_expiry: Duration,
     /// How git is used for the repositories of messages.
     pub git: Arc<sandbox::git::Options>,
+    /// Images built at once by this process.
+    pub concurrent_builds: usize,
+    /// How long building an image may take.
+    pub build_timeout: Duration,
     /// The model of threads whose agent names none.
     pub default_model: String,
     /// The model that a run goes on with when its own cannot answer after all retries.
@@ -57,6 +61,8 @@ impl Default for Options {
             compact_at_percent: 80,
             permission_expiry: Duration::from_secs(7 * 24 * 3600),
             git: Arc::default(),
+            concurrent_builds: 2,
+            build_timeout: Duration::from_secs(30 * 60),
             default_model: "claude-sonnet-5-5".into(),
             fallback_model: None,
         }

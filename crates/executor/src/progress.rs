@@ -80,6 +80,14 @@ impl Driver<'_> {
         self.checkpoint(Checkpoint { events: vec![event], ..Checkpoint::default() }).await
     }
 
+    /// Appends events, if there are any.
+    pub(crate) async fn record_all(&mut self, events: Vec<Event>) -> Result<(), End> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.checkpoint(Checkpoint { events, ..Checkpoint::default() }).await
+    }
+
     /// Appends a line for people.
     pub(crate) async fn log(&mut self, level: LogLevel, topic: &str, message: String) -> Result<(), End> {
         self.record(Event::Log { level, topic: topic.to_owned(), message }).await

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    Options,
+    Options, builds,
     drive::{self, Parts},
     error::End,
     schedules, side_questions,
@@ -50,10 +50,11 @@ impl Executor {
     /// cancelled, runs are given back where they stand. Returns when no run is held any more.
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
         tokio::select! {
-            _ = futures::future::join3(
+            _ = futures::future::join4(
                 self.work(&soft, &hard),
                 side_questions::work(&self.parts, &soft),
                 schedules::work(&self.parts, &soft),
+                builds::work(&self.parts, &soft),
             ) => {}
             never = relay_cancels(&self.parts) => match never {},
             never = announce(&self.parts) => match never {},

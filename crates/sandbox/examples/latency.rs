@@ -27,8 +27,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn measure(sandboxes: &Sandboxes) -> Result<(), Box<dyn std::error::Error>> {
     let environment = EnvironmentId::generate();
-    let spec =
-        Spec { environment: environment.clone(), image: None, network: Network::None, limits: None, env: vec![] };
+    let spec = Spec {
+        environment: environment.clone(),
+        image: None,
+        built: None,
+        network: Network::None,
+        limits: None,
+        env: vec![],
+    };
     let cold = times(10, async || {
         sandboxes.open(&spec).await?;
         let stopping = Instant::now();

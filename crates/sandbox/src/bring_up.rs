@@ -11,7 +11,6 @@ use crate::{
     Egress, Error, Limits, Network, Sandbox, Spec,
     container::{self, LABEL_BAY, LABEL_INSTALLATION, LABEL_SPEC},
     guest::Guest,
-    images,
     place::Place,
     sandboxes::{Inner, PING_LIMIT},
     slot::Slot,
@@ -94,15 +93,11 @@ impl Inner {
     /// # Errors
     /// `ImageRefused`, `NoImage`.
     pub(crate) async fn image_id(&self, spec: &Spec) -> Result<String, Error> {
-        let image = spec.image.as_ref().unwrap_or(&self.options.image);
-        if *image != self.options.image && !images::are_among(&self.options.images, image) {
-            return Err(Error::ImageRefused(image.clone()));
-        }
-        match self.engine.inspect_image(image).await {
-            Ok(found) => Ok(found.id.unwrap_or_default()),
-            Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => Err(Error::NoImage(image.clone())),
-            Err(err) => Err(Error::NoEngine(err)),
-        }
+        let image = match &spec.built {
+            Some(built) => self.check_built(built).await?,
+            None => self.check_named(spec.image_in(&self.options)).await?,
+        };
+        Ok(image.id.unwrap_or_default())
     }
 
     /// Hashes what a container of `spec` is made from if it waits for its environment: with the limits of a standard one,

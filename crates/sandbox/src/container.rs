@@ -50,6 +50,7 @@ pub(crate) fn spec_hash(options: &Options, spec: &Spec, limits: Limits, image_id
         limits: Limits,
         network: Network,
         env: &'a [(String, String)],
+        variables: &'a [(String, String)],
         seccomp: &'a str,
     }
     let parts = Parts {
@@ -62,6 +63,7 @@ pub(crate) fn spec_hash(options: &Options, spec: &Spec, limits: Limits, image_id
         limits,
         network: spec.network,
         env: &spec.env,
+        variables: &options.builds.variables,
         seccomp: SECCOMP,
     };
     let json = serde_json::to_vec(&parts).expect("plain values make JSON");
@@ -73,7 +75,7 @@ pub(crate) fn short_hash(text: &str) -> String {
     hex(&Sha256::digest(text)[..4])
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -89,6 +91,8 @@ pub(crate) fn body(
     let is_root = is_root(&options.user);
     let home = if is_root { "/root" } else { "/home/agent" };
     let mut env = vec![format!("HOME={home}")];
+    let variables = options.builds.variables.iter();
+    env.extend(variables.map(|(name, value)| format!("{name}={value}")));
     env.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
     let mut labels = vec![
         (LABEL_INSTALLATION, options.installation.as_str()),
@@ -110,7 +114,7 @@ pub(crate) fn body(
         hostname: Some("atelier".to_owned()),
         user: Some(options.user.clone()),
         env: Some(env),
-        image: Some(spec.image.clone().unwrap_or_else(|| options.image.clone())),
+        image: Some(spec.image_in(options).to_owned()),
         entrypoint: strings(&[GUESTD]),
         cmd: Some(vec!["serve".to_owned(), format!("{RUN}/{SOCKET}")]),
         working_dir: Some(WORKSPACE.to_owned()),
@@ -211,6 +215,7 @@ mod tests {
         Spec {
             environment: "env_1".parse().expect("valid"),
             image: None,
+            built: None,
             network: Network::None,
             limits: None,
             env: vec![("A".to_owned(), "1".to_owned())],

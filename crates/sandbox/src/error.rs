@@ -35,6 +35,12 @@ pub enum Error {
     /// The operator does not let environments use this image; holds its name.
     #[error("the image '{0}' is not among those that environments may use")]
     ImageRefused(String),
+    /// The environment's recipe has mistakes, which the text names.
+    #[error("the image cannot be built: {0}")]
+    CannotBuild(String),
+    /// A step of a build failed; holds the engine's words.
+    #[error("the build failed: {0}")]
+    BuildFailed(String),
     /// The container does not come up. `log` is what it said last, and may be empty.
     #[error("cannot start the container of environment {environment}: {reason}")]
     StartFailed { environment: EnvironmentId, reason: String, log: String },

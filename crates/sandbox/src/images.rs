@@ -1,5 +1,14 @@
 //! Which images an environment may name.
 
+/// The repository of the images that are built here.
+pub(crate) const BUILT: &str = "atelier-env";
+
+/// Tells whether a name is that of an image that was built here. No environment may name one: whose it is, and what is in
+/// it, is for the recipe to say that it was made from.
+pub(crate) fn is_built(name: &str) -> bool {
+    name.strip_prefix(BUILT).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+}
+
 /// Tells whether a name is like one of `patterns`, in which `*` stands for any characters but a slash. A name is taken as
 /// it is written: another spelling of an image is another name.
 pub(crate) fn are_among(patterns: &[String], name: &str) -> bool {
@@ -20,7 +29,17 @@ fn is_like(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_like;
+    use super::{is_built, is_like};
+
+    #[test]
+    fn what_was_built_is_told_by_its_repository() {
+        for name in ["atelier-env", "atelier-env:0123", "atelier-env@sha256:0123"] {
+            assert!(is_built(name), "{name}");
+        }
+        for name in ["atelier-environment:1", "my/atelier-env:1", "atelier-workspace:latest"] {
+            assert!(!is_built(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_star_stands_for_anything_but_a_slash() {

@@ -2,8 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use domain::{EnvironmentId, environment::ComputeProfile};
+use domain::{EnvironmentId, build::Site, environment::ComputeProfile};
 use serde::Serialize;
+
+use crate::build;
 
 /// Settings of the whole service.
 #[derive(Debug, Clone)]
@@ -40,6 +42,35 @@ pub struct Options {
     /// Addresses or networks (`10.1.2.3`, `10.1.0.0/16`) that containers with internet may reach although they are
     /// private: a package mirror, a proxy.
     pub egress_allow: Vec<String>,
+    pub builds: BuildOptions,
+}
+
+/// How images of environments are built, and what a site gives to all of them.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// The engine's name of the network that builds are on; `None` is the one that containers with internet are on.
+    pub network: Option<String>,
+    /// Set in every build and in every container: proxies, and where installers look for packages.
+    pub variables: Vec<(String, String)>,
+    /// Takes the place of the distribution's own servers in images.
+    pub apt_mirror: Option<String>,
+    /// Certificates to trust in images, each a PEM text.
+    pub certificates: Vec<String>,
+    /// Versions of languages may come by `mise`.
+    pub has_mise: bool,
+}
+
+impl BuildOptions {
+    pub(crate) fn site(&self, image: &str) -> Site {
+        let declared = self.variables.iter().map(|(name, _)| name).filter(|name| build::is_declared(name));
+        Site {
+            image: image.to_owned(),
+            variables: declared.cloned().collect(),
+            apt_mirror: self.apt_mirror.clone(),
+            has_certificates: !self.certificates.is_empty(),
+            has_mise: self.has_mise,
+        }
+    }
 }
 
 impl Default for Options {
@@ -61,6 +92,7 @@ impl Default for Options {
             sizes: Sizes::default(),
             allow_unfiltered_egress: false,
             egress_allow: Vec::new(),
+            builds: BuildOptions::default(),
         }
     }
 }
@@ -137,10 +169,20 @@ pub enum Network {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Spec {
     pub environment: EnvironmentId,
+    /// The image that the environment names; `None` is [`Options::image`].
     pub image: Option<String>,
+    /// The image that was built for the environment, which goes before the one it names.
+    pub built: Option<String>,
     pub network: Network,
     /// `None` are those of a standard computer.
     pub limits: Option<Limits>,
     /// Set for every command, on top of what the image sets.
     pub env: Vec<(String, String)>,
+}
+
+impl Spec {
+    /// Gives the name of the image that its container is made from.
+    pub(crate) fn image_in<'a>(&'a self, options: &'a Options) -> &'a str {
+        self.built.as_ref().or(self.image.as_ref()).unwrap_or(&options.image)
+    }
 }

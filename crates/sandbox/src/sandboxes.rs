@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     Error, Options, Report, Sandbox, Spec, Status, Workspace, directories::HostDirectories, engine, network::Bridge,
-    place::Place, report, slot::Slot, status::with_stats, warm::Pool,
+    place::Place, report, runtimes, slot::Slot, status::with_stats, warm::Pool,
 };
 
 /// How long a running container's daemon may take to show that it lives, before the container is replaced.
@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) starts: Semaphore,
     /// The processor cores of the engine's host; it refuses to start what asks for more.
     pub(crate) cores: f64,
+    pub(crate) runtimes: runtimes::Known,
 }
 
 impl Sandboxes {
@@ -61,6 +62,7 @@ impl Sandboxes {
                 report: Mutex::default(),
                 starts,
                 cores,
+                runtimes: runtimes::Known::default(),
             }),
         })
     }

@@ -17,6 +17,8 @@ impl Sandboxes {
         Spec {
             environment: environment.id.clone(),
             image: settings.base_image.clone(),
+            // What was built last stays in use until there is another, but not where none is needed any more.
+            built: environment.build.image.clone().filter(|_| !self.recipe_of(environment).is_trivial()),
             network: if settings.internet_access { Network::Open } else { Network::None },
             limits: Some(self.limits_of(settings.compute_profile)),
             env: Vec::new(),

@@ -151,7 +151,14 @@ impl Inner {
 
     /// What a warm container is made from: what a standard environment is that asks for nothing. Its id is nobody's.
     fn warm_spec(network: Network) -> Spec {
-        Spec { environment: EnvironmentId::generate(), image: None, network, limits: None, env: Vec::new() }
+        Spec {
+            environment: EnvironmentId::generate(),
+            image: None,
+            built: None,
+            network,
+            limits: None,
+            env: Vec::new(),
+        }
     }
 
     /// Takes out those that were made from something else, or have ended.

@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) profiles: Profiles,
     pub(crate) history: History,
     pub(crate) git: Git,
+    pub(crate) builds: Builds,
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
@@ -161,6 +162,35 @@ pub(crate) struct Git {
     pub(crate) transfer_timeout: Duration,
     #[serde(deserialize_with = "units::bytes")]
     pub(crate) max_output: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Builds {
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) concurrent: u32,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) keep: Duration,
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) network: Option<String>,
+    #[serde(deserialize_with = "units::optional_url")]
+    pub(crate) apt_mirror: Option<Url>,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) pip_index: Option<SecretString>,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) npm_registry: Option<SecretString>,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) http_proxy: Option<SecretString>,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) https_proxy: Option<SecretString>,
+    #[serde(deserialize_with = "units::optional_text")]
+    pub(crate) no_proxy: Option<String>,
+    #[serde(deserialize_with = "units::optional_path")]
+    pub(crate) ca_certificates: Option<PathBuf>,
+    #[serde(deserialize_with = "units::boolean")]
+    pub(crate) mise: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -11,6 +11,7 @@ mod database;
 mod doctor;
 mod down;
 mod http;
+mod images;
 mod keys;
 mod lifecycle;
 mod log;

@@ -27,7 +27,7 @@ use crate::{
     config::{Loaded, is_public},
     data_dir::DataDir,
     database::Database,
-    http, keys,
+    http, images, keys,
     lifecycle::Lifecycle,
     log, models, previews, reconcile, sweep, titles, wiring,
 };
@@ -179,6 +179,8 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     let warm = api.sandboxes.clone();
     tracker.spawn(soft.clone().run_until_cancelled_owned(async move { warm.keep_warm().await }));
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
+    let keep = loaded.config.builds.keep;
+    tracker.spawn(images::run(api.store.clone(), api.sandboxes.clone(), keep, soft.clone()));
     tracker.spawn(sweep::run(api.store.clone(), loaded.config.events.retention, soft.clone()));
     let asking = models::ask(claude, catalogue, wiring::executor_options(&loaded.config), api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));

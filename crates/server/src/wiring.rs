@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use secrecy::ExposeSecret;
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     build,
-    config::{Config, Loaded, Profile},
+    config::{Builds, Config, Loaded, Profile},
     data_dir::DataDir,
 };
 
@@ -73,6 +73,7 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
         },
         allow_unfiltered_egress: settings.allow_unfiltered_egress,
         egress_allow: settings.egress_allow.clone(),
+        builds: build_options(&config.builds)?,
     })
 }
 
@@ -94,6 +95,56 @@ pub(crate) fn git_options(config: &Config) -> sandbox::git::Options {
         transfer_timeout: settings.transfer_timeout,
         max_output_bytes: usize::try_from(settings.max_output).unwrap_or(usize::MAX),
     }
+}
+
+/// Gives what a site adds to every image. The certificates are read here, once.
+fn build_options(settings: &Builds) -> anyhow::Result<sandbox::BuildOptions> {
+    let no_proxy = settings.no_proxy.clone().map(SecretString::from);
+    let variables = [
+        ("PIP_INDEX_URL", &settings.pip_index),
+        ("npm_config_registry", &settings.npm_registry),
+        ("http_proxy", &settings.http_proxy),
+        ("HTTP_PROXY", &settings.http_proxy),
+        ("https_proxy", &settings.https_proxy),
+        ("HTTPS_PROXY", &settings.https_proxy),
+        ("no_proxy", &no_proxy),
+        ("NO_PROXY", &no_proxy),
+    ];
+    let variables = variables
+        .into_iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| (name.to_owned(), value.expose_secret().to_owned())));
+    let apt_mirror = settings.apt_mirror.as_ref().map(ToString::to_string);
+    if apt_mirror.iter().any(|mirror| mirror.contains(['\'', '"', '#', '&', '\\', '$', '`', '|'])) {
+        bail!("the setting builds.apt_mirror must be the address of a directory, like http://mirror.example/debian");
+    }
+    let certificates = match &settings.ca_certificates {
+        None => Vec::new(),
+        Some(path) => {
+            let path = crate::config::absolute(path);
+            let wrong = || format!("cannot use {} (builds.ca_certificates)", path.display());
+            let text = std::fs::read_to_string(&path).with_context(wrong)?;
+            let certificates = split_certificates(&text);
+            if certificates.is_empty() {
+                bail!("{}: it holds no certificate in the form of PEM", wrong());
+            }
+            certificates
+        }
+    };
+    Ok(sandbox::BuildOptions {
+        network: settings.network.clone(),
+        variables: variables.collect(),
+        apt_mirror,
+        certificates,
+        has_mise: settings.mise,
+    })
+}
+
+/// Cuts a file of certificates into one text for each: tools that hash them want them so.
+fn split_certificates(text: &str) -> Vec<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let parts = text.split_inclusive(END).filter_map(|part| part.find(BEGIN).map(|at| &part[at..]));
+    parts.filter(|part| part.ends_with(END)).map(|part| format!("{part}\n")).collect()
 }
 
 pub(crate) fn claude_options(config: &Config) -> anyhow::Result<claude::Options> {
@@ -151,6 +202,8 @@ pub(crate) fn executor_options(config: &Config) -> executor::Options {
         permission_expiry: settings.permission_expiry,
         compact_at_percent: settings.compact_at.min(100),
         git: git_options(config).into(),
+        concurrent_builds: config.builds.concurrent as usize,
+        build_timeout: config.builds.timeout,
         default_model: config.model.default.to_string(),
         fallback_model: config.model.fallback.clone(),
     }
@@ -203,5 +256,18 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir, site: preview::S
             default_expiry: config.preview.default_expiry,
             max_expiry: config.preview.max_expiry,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_certificates_is_cut_into_single_ones() {
+        let one = "-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----";
+        let text = format!("# ours\n{one}\n# and theirs\n{one}\n-----BEGIN CERTIFICATE-----\nhalf");
+        assert_eq!(split_certificates(&text), [format!("{one}\n"), format!("{one}\n")]);
+        assert_eq!(split_certificates("nothing"), Vec::<String>::new());
     }
 }

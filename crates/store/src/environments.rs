@@ -5,7 +5,7 @@ mod secrets;
 use std::collections::HashSet;
 
 use domain::{
-    EnvironmentId, ProjectId, ThreadId,
+    BuildId, EnvironmentId, ProjectId, ThreadId,
     environment::{Environment, EnvironmentSettings},
     run::Outcome,
 };
@@ -14,6 +14,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
     Error, Page, Paged, Result, Store,
+    builds::{self, ENVIRONMENT_COLUMNS as BUILD_COLUMNS},
     row::{ReadColumn, to_json},
     runs::{self, Active},
 };
@@ -75,7 +76,7 @@ impl Store {
         .await?;
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- default_environment: read
-             select {COLUMNS} from environments e where e.project_id = $1 and e.is_default and e.deleted_at is null"
+             select {COLUMNS}, {BUILD_COLUMNS} from environments e where e.project_id = $1 and e.is_default and e.deleted_at is null"
         )))
         .bind(project.as_str())
         .fetch_one(&mut *tx)
@@ -88,7 +89,7 @@ impl Store {
     pub async fn find_environment(&self, project: &ProjectId, id: &EnvironmentId) -> Result<Option<Environment>> {
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- find_environment
-             select {COLUMNS} from environments e where e.project_id = $1 and e.id = $2 and e.deleted_at is null"
+             select {COLUMNS}, {BUILD_COLUMNS} from environments e where e.project_id = $1 and e.id = $2 and e.deleted_at is null"
         )))
         .bind(project.as_str())
         .bind(id.as_str())
@@ -106,7 +107,7 @@ impl Store {
     ) -> Result<Paged<Environment>> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- list_environments
-             select {COLUMNS} from environments e
+             select {COLUMNS}, {BUILD_COLUMNS} from environments e
              where e.project_id = $1
                and e.deleted_at is null
                and ($2::boolean is null or e.is_default = $2)
@@ -154,6 +155,11 @@ impl Store {
         if let Some(secrets) = secrets {
             self.replace_secrets(&mut tx, &before, secrets).await?;
         }
+        if let Some(build) = &before.build.latest
+            && environment.settings.wants_another_image(&before.settings)
+        {
+            forget_build(&mut tx, &before.id, &build.id).await?;
+        }
         write(&mut tx, environment).await?;
         let environment = get(&mut tx, project, id).await?;
         tx.commit().await.map_err(Error::from)?;
@@ -164,20 +170,19 @@ impl Store {
     /// stay readable. Its files stay unless `wipes_files`, which leaves a wish that [`Store::list_wipes`] tells of.
     pub async fn delete_environment(&self, project: &ProjectId, id: &EnvironmentId, wipes_files: bool) -> Result<()> {
         let mut tx = self.pool.begin().await?;
-        let done = sqlx::query(
+        let deleted = sqlx::query(
             "-- delete_environment
              update environments
              set deleted_at = now(), is_default = false, wipe_requested_at = case when $3 then now() end
-             where project_id = $1 and id = $2 and deleted_at is null",
+             where project_id = $1 and id = $2 and deleted_at is null
+             returning build_id",
         )
         .bind(project.as_str())
         .bind(id.as_str())
         .bind(wipes_files)
-        .execute(&mut *tx)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Err(Error::not_found("Environment", id));
-        }
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| Error::not_found("Environment", id))?;
         // Only now: a run that was starting held the environment's row, and is seen by this statement.
         let cancelled = sqlx::query(
             "-- delete_environment: cancel
@@ -194,6 +199,9 @@ impl Store {
         .bind(project.as_str())
         .fetch_all(&mut *tx)
         .await?;
+        if let Some(build) = deleted.parse_optional("build_id")? {
+            builds::cancel_unwanted(&mut tx, &build).await?;
+        }
         secrets::delete(&mut tx, id, &[]).await?;
         let mut stopped = Vec::new();
         for row in &cancelled {
@@ -265,6 +273,12 @@ async fn lock(tx: &mut PgConnection, project: &ProjectId, id: &EnvironmentId) ->
     get(tx, project, id).await
 }
 
+/// Takes an environment's latest build from it; the image in use stays in use until there is another.
+async fn forget_build(tx: &mut PgConnection, id: &EnvironmentId, build: &BuildId) -> Result<()> {
+    sqlx::query("update environments set build_id = null where id = $1").bind(id.as_str()).execute(&mut *tx).await?;
+    builds::cancel_unwanted(tx, build).await
+}
+
 async fn write(tx: &mut PgConnection, environment: Environment) -> Result<()> {
     sqlx::query(
         "-- write
@@ -292,7 +306,7 @@ async fn clear_default(tx: &mut PgConnection, project: &ProjectId) -> Result<()>
 async fn get(tx: &mut PgConnection, project: &ProjectId, id: &EnvironmentId) -> Result<Environment> {
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
         "-- get
-         select {COLUMNS} from environments e where e.project_id = $1 and e.id = $2"
+         select {COLUMNS}, {BUILD_COLUMNS} from environments e where e.project_id = $1 and e.id = $2"
     )))
     .bind(project.as_str())
     .bind(id.as_str())
@@ -310,6 +324,7 @@ pub(crate) fn read(row: &PgRow) -> Result<Environment> {
         secret_keys: row.try_get("secret_keys")?,
         is_default: row.try_get("is_default")?,
         is_active: row.try_get::<Option<chrono::DateTime<chrono::Utc>>, _>("deleted_at")?.is_none(),
+        build: builds::read_environment(row)?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })

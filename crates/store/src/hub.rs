@@ -19,6 +19,7 @@ pub struct Hub {
     work: Notify,
     cancels: DashMap<RunId, Arc<Notify>>,
     questions: Notify,
+    builds: Notify,
     answers: DashMap<QuestionId, broadcast::Sender<Piece>>,
 }
 
@@ -98,6 +99,19 @@ impl Hub {
     pub fn cancels(self: &Arc<Self>, run: &RunId) -> CancelHints {
         let notify = self.cancels.entry(run.clone()).or_default().clone();
         CancelHints { hub: self.clone(), run: run.clone(), notify }
+    }
+}
+
+/// Builds of images.
+impl Hub {
+    /// Wakes those who claim builds.
+    pub(crate) fn hint_builds(&self) {
+        self.builds.notify_one();
+    }
+
+    /// Waits until a build may be there to claim. One hint sent before the call counts.
+    pub async fn builds(&self) {
+        self.builds.notified().await;
     }
 }
 

@@ -225,12 +225,15 @@ impl Store {
         }
     }
 
-    /// Ends the leases that this node held before it was restarted, so that its runs go on at once.
+    /// Ends the leases that this node held before it was restarted, so that its runs and builds go on at once.
     ///
-    /// The caller must be sure that no other process works under the same node name. Returns how many there were.
+    /// The caller must be sure that no other process works under the same node name. Returns how many runs there were.
     pub async fn end_own_leases(&self) -> Result<u64> {
         let done = sqlx::query(
             "-- end_own_leases
+             with builds as (
+                 update builds set lease_until = now() - interval '1 second' where lease_node = $1 and status = 'running'
+             )
              update runs set lease_until = now() - interval '1 second' where lease_node = $1 and status = 'running'",
         )
         .bind(&*self.node)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::find;
+use super::{builds, find};
 use crate::{
     Api, Result,
     auth::Caller,
@@ -51,7 +51,8 @@ struct Started {
 
 /// Start the container
 ///
-/// Answers when it runs. One that runs already is left alone.
+/// Answers when it runs. One that runs already is left alone. While its first image is being built it is 409; with an
+/// image that is older than the settings it is started, and the new one is built meanwhile.
 #[utoipa::path(post, path = "/environments/{id}/start", tag = "environments",
     params(("id" = String, Path, description = "The environment's id")),
     request_body(content = Option<LifecycleInput>, description = "May be absent; nothing in it is needed"),
@@ -63,6 +64,7 @@ async fn start(
     Body(LifecycleInput {}): Body<LifecycleInput>,
 ) -> Result<Json<Started>> {
     let environment = find(&api, &caller, &id).await?;
+    let environment = builds::startable(&api, &caller, environment).await?;
     let sandbox = api.sandboxes.open(&api.sandboxes.spec_of(&environment)).await?;
     Ok(Json(Started {
         success: true,
@@ -70,7 +72,7 @@ async fn start(
         environment_id: id.to_string(),
         container_id: sandbox.container().to_owned(),
         container_name: id.into(),
-        image_tag: environment.settings.base_image,
+        image_tag: environment.build.image.or(environment.settings.base_image),
         workspace_path: WORKSPACE,
         message: "The container runs",
     }))

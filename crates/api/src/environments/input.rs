@@ -4,7 +4,10 @@
 
 use std::borrow::Cow;
 
-use domain::environment::{ComputeProfile, Environment, EnvironmentSettings, Packages, Variable};
+use domain::{
+    build::dockerfile,
+    environment::{ComputeProfile, Environment, EnvironmentSettings, Packages, Variable},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::{
@@ -46,7 +49,7 @@ pub(super) struct EnvironmentInput {
     #[serde(default)]
     #[schema(value_type = Option<PackagesView>)]
     packages: Patch<Value>,
-    /// Lines added to the environment's Dockerfile.
+    /// Lines added to the environment's Dockerfile. `FROM`, `COPY` and `ADD` are not possible.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     dockerfile_extensions: Patch<String>,
@@ -129,6 +132,21 @@ pub(super) struct Change {
 }
 
 impl EnvironmentInput {
+    /// Changes nothing but the languages.
+    pub(super) fn of_runtimes(runtimes: Value) -> Self {
+        Self { runtimes: Patch::Value(runtimes), ..Self::default() }
+    }
+
+    /// Changes nothing but the packages.
+    pub(super) fn of_packages(packages: &Packages) -> Self {
+        Self { packages: Patch::Value(json!(packages)), ..Self::default() }
+    }
+
+    /// Changes nothing but the image's own lines, and what they come after.
+    pub(super) fn of_dockerfile(dockerfile_extensions: Patch<String>, base_image: Patch<String>) -> Self {
+        Self { dockerfile_extensions, base_image, ..Self::default() }
+    }
+
     /// Checks all fields and brings them to their normal form.
     pub(super) fn check(mut self) -> Result<Change> {
         let mut fields = Fields::default();
@@ -141,6 +159,11 @@ impl EnvironmentInput {
         {
             if matches!(text, Patch::Value(text) if text.len() > MAX_TEXT_BYTES) {
                 fields.refuse(name, format!("must have at most {MAX_TEXT_BYTES} bytes"));
+            }
+        }
+        if let Patch::Value(text) = &self.dockerfile_extensions {
+            for error in dockerfile::check(text).errors {
+                fields.refuse("dockerfileExtensions", error);
             }
         }
         if matches!(&self.base_image, Patch::Value(image) if !normal::is_image(image)) {

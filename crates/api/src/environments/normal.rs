@@ -5,23 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use domain::environment::Packages;
+use domain::{
+    build::{
+        package::Kind,
+        runtime::{self, LANGUAGES},
+    },
+    environment::Packages,
+};
 use serde_json::{Value, json};
 
 use crate::{body::Patch, check::Fields};
 
 pub(super) type Runtimes = BTreeMap<String, String>;
-
-/// The languages, each with the version that is taken where only the language is named.
-const LANGUAGES: [(&str, &str); 7] = [
-    ("python", "3.11"),
-    ("nodejs", "18"),
-    ("go", "1.22"),
-    ("php", "8.2"),
-    ("java", "17"),
-    ("ruby", "3.1"),
-    ("rust", "1.80"),
-];
 
 const MAX_PACKAGES: usize = 1000;
 const MAX_SERVERS: usize = 100;
@@ -43,16 +38,16 @@ pub(super) fn runtimes(fields: &mut Fields, value: Value) -> Runtimes {
     let mut runtimes = Runtimes::new();
     let mut add = |field: String, name: &str, version: Option<&Value>| {
         let name = if name == "node" { "nodejs" } else { name };
-        let Some((_, default)) = LANGUAGES.iter().find(|(language, _)| *language == name) else {
-            let known = LANGUAGES.map(|(language, _)| language).join(", ");
+        let Some(language) = runtime::find(name) else {
+            let known = LANGUAGES.map(|language| language.name).join(", ");
             return fields.refuse(field, format!("'{name}' is none of {known}"));
         };
         let version = match version {
-            None => (*default).to_owned(),
-            Some(Value::String(version)) if is_version(version) => version.clone(),
+            None => language.default_version.to_owned(),
+            Some(Value::String(version)) if runtime::is_version(version) => version.clone(),
             Some(Value::Number(version)) if version.is_u64() => version.to_string(),
             // As in an array.
-            Some(Value::Bool(true)) => (*default).to_owned(),
+            Some(Value::Bool(true)) => language.default_version.to_owned(),
             Some(Value::Null | Value::Bool(false)) => return,
             Some(_) => return fields.refuse(field, "must be a version as a string, for example \"3.11\""),
         };
@@ -72,27 +67,23 @@ pub(super) fn runtimes(fields: &mut Fields, value: Value) -> Runtimes {
     runtimes
 }
 
-fn is_version(version: &str) -> bool {
-    (1..=32).contains(&version.len())
-        && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+'))
-}
-
 pub(super) fn packages(fields: &mut Fields, value: Value) -> Packages {
     let mut packages = Packages::default();
     match &value {
-        Value::Array(_) => add_packages(fields, "packages".into(), &mut packages.python, &value),
+        Value::Array(_) => add_packages(fields, "packages".into(), Kind::Python, &mut packages.python, &value),
         Value::Object(map) => {
             for (kind, names) in map {
-                let list = match kind.as_str() {
-                    "system" => &mut packages.system,
-                    "python" => &mut packages.python,
-                    "node" | "nodejs" => &mut packages.node,
-                    _ => {
-                        fields.refuse(format!("packages.{kind}"), "is none of system, python, node");
-                        continue;
-                    }
+                let field = format!("packages.{kind}");
+                let Ok(kind) = kind.parse::<Kind>() else {
+                    fields.refuse(field, "is none of system, python, node");
+                    continue;
                 };
-                add_packages(fields, format!("packages.{kind}"), list, names);
+                let list = match kind {
+                    Kind::System => &mut packages.system,
+                    Kind::Python => &mut packages.python,
+                    Kind::Node => &mut packages.node,
+                };
+                add_packages(fields, field, kind, list, names);
             }
         }
         _ => fields.refuse("packages", "must be an object of arrays or an array of Python packages"),
@@ -100,7 +91,7 @@ pub(super) fn packages(fields: &mut Fields, value: Value) -> Packages {
     packages
 }
 
-fn add_packages(fields: &mut Fields, field: String, list: &mut Vec<String>, names: &Value) {
+fn add_packages(fields: &mut Fields, field: String, kind: Kind, list: &mut Vec<String>, names: &Value) {
     let Value::Array(names) = names else {
         return if !names.is_null() {
             fields.refuse(field, "must be an array of package names")
@@ -111,19 +102,11 @@ fn add_packages(fields: &mut Fields, field: String, list: &mut Vec<String>, name
     }
     for (index, name) in names.iter().enumerate() {
         match name.as_str() {
-            Some(name) if is_package(name) && list.iter().any(|before| before == name) => {}
-            Some(name) if is_package(name) => list.push(name.to_owned()),
+            Some(name) if kind.is_name(name) && list.iter().any(|before| before == name) => {}
+            Some(name) if kind.is_name(name) => list.push(name.to_owned()),
             _ => fields.refuse(format!("{field}[{index}]"), "must be the name of a package"),
         }
     }
-}
-
-/// Tells whether `name` can be a package with its version: what a shell or an installer would take for an option or for
-/// several words is not.
-fn is_package(name: &str) -> bool {
-    (1..=255).contains(&name.len())
-        && !name.starts_with('-')
-        && !name.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// Tells whether `image` can name an image.

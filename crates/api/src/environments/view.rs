@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use domain::environment::{ComputeProfile, Environment};
+use domain::{
+    build::Recipe,
+    environment::{ComputeProfile, Environment, Packages},
+};
 use sandbox::Limits;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{secrets::SecretView, servers};
+use super::{builds, secrets::SecretView, servers};
 use crate::timestamp::Timestamp;
 
 /// Keys of `metadata` that tell of the environment itself; they are not stored there.
@@ -30,7 +33,7 @@ pub(crate) struct EnvironmentView {
     #[schema(example = "web")]
     name: String,
     description: Option<String>,
-    /// `running` or `stopped`. A stopped one starts by itself when it is needed.
+    /// `running`, `building` or `stopped`. A stopped one starts by itself when it is needed.
     #[schema(example = "stopped")]
     status: &'static str,
     base_image: Option<String>,
@@ -51,13 +54,15 @@ pub(crate) struct EnvironmentView {
     compute_profile: Option<ComputeProfile>,
     gui_enabled: bool,
     office_apps_enabled: bool,
-    /// `ready` where the base image is all that is needed, else `pending`.
+    /// `pending` (nobody has asked for the image since the settings changed), `building`, `ready` or `failed`.
     #[schema(example = "ready")]
     build_status: &'static str,
     build_hash: Option<String>,
     build_error: Option<String>,
+    /// Always null: `build/logs` gives them.
     build_logs: Option<String>,
     last_build_at: Option<Timestamp>,
+    /// The image in use.
     image_tag: Option<String>,
     /// Your own keys, and what the computer is: `computeProfile`, `computeResources`, `guiEnabled`, `officeAppsEnabled`.
     #[schema(value_type = Object)]
@@ -75,6 +80,12 @@ pub(super) struct PackagesView {
     system: Vec<String>,
     python: Vec<String>,
     node: Vec<String>,
+}
+
+impl From<Packages> for PackagesView {
+    fn from(packages: Packages) -> Self {
+        Self { system: packages.system, python: packages.python, node: packages.node }
+    }
 }
 
 /// An environment variable of everything that runs there.
@@ -121,7 +132,10 @@ pub(super) struct McpServer {
 
 impl EnvironmentView {
     /// Makes the view; `limits` are those of its profile.
-    pub(super) fn new(environment: Environment, is_running: bool, limits: Limits) -> Self {
+    pub(super) fn new(environment: Environment, recipe: &Recipe, is_running: bool, limits: Limits) -> Self {
+        let is_trivial = recipe.is_trivial();
+        let latest = environment.build.latest.filter(|_| !is_trivial);
+        let build_status = if is_trivial { "ready" } else { builds::word(latest.as_ref()) };
         let settings = environment.settings;
         let profile = settings.compute_profile.unwrap_or(ComputeProfile::Standard);
         let mut metadata = settings.metadata.unwrap_or_default();
@@ -130,10 +144,6 @@ impl EnvironmentView {
         metadata.insert("computeResources".into(), resources);
         metadata.insert("guiEnabled".into(), json!(settings.gui_enabled));
         metadata.insert("officeAppsEnabled".into(), json!(settings.office_apps_enabled));
-        let packages = settings.packages;
-        let wants_build = settings.dockerfile_extensions.is_some()
-            || !settings.setup_scripts.is_empty()
-            || [&packages.system, &packages.python, &packages.node].iter().any(|list| !list.is_empty());
         let variables = settings.environment_variables.into_iter();
         Self {
             id: environment.id.into(),
@@ -143,11 +153,15 @@ impl EnvironmentView {
             project_id: environment.project_id.into(),
             name: environment.name,
             description: settings.description,
-            status: if is_running { "running" } else { "stopped" },
+            status: match build_status {
+                _ if is_running => "running",
+                "building" => "building",
+                _ => "stopped",
+            },
             base_image: settings.base_image,
             dockerfile_extensions: settings.dockerfile_extensions,
             runtimes: settings.runtimes,
-            packages: PackagesView { system: packages.system, python: packages.python, node: packages.node },
+            packages: settings.packages.into(),
             environment_variables: variables
                 .map(|variable| VariableView { key: variable.key, value: variable.value })
                 .collect(),
@@ -159,12 +173,12 @@ impl EnvironmentView {
             compute_profile: settings.compute_profile,
             gui_enabled: settings.gui_enabled,
             office_apps_enabled: settings.office_apps_enabled,
-            build_status: if wants_build { "pending" } else { "ready" },
-            build_hash: None,
-            build_error: None,
+            build_status,
+            build_hash: latest.as_ref().map(|build| build.hash.clone()),
+            last_build_at: latest.as_ref().and_then(|build| build.completed_at).map(Into::into),
+            build_error: latest.and_then(|build| build.error),
             build_logs: None,
-            last_build_at: None,
-            image_tag: None,
+            image_tag: if is_trivial { Some(recipe.base.clone()) } else { environment.build.image },
             metadata,
             is_default: environment.is_default,
             is_active: environment.is_active,

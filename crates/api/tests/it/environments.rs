@@ -230,3 +230,78 @@ async fn a_computer_that_does_not_run_says_so_and_one_that_cannot_start_says_why
     assert_eq!(reply.failed(409), "There is no image 'atelier-test-missing:latest' on this server");
     assert_eq!(reply.json()["code"], "no_image");
 }
+
+#[tokio::test]
+async fn what_an_image_is_made_from_is_changed_part_by_part() {
+    let app = App::start().await;
+    let path = format!("/environments/{}", app.environment().await);
+    let set = app.put(&format!("{path}/runtimes"), json!({"runtimes": ["python", "node"]})).await.ok();
+    assert_eq!(set["environment"]["runtimes"], json!({"nodejs": "18", "python": "3.11"}));
+    assert_eq!(app.get(&format!("{path}/runtimes")).await.ok()["runtimes"]["nodejs"], "18");
+    let packages = format!("{path}/packages");
+    let added = app.post(&packages, json!({"type": "node", "packages": ["@types/node@20", "vite"]})).await.ok();
+    assert_eq!(added["installed"], json!(["@types/node@20", "vite"]));
+    // As one client's README has it.
+    let odd = json!({"type": {"packages": [{"type": "python", "name": "flask"}, {"type": "system", "name": "jq"}]}});
+    assert_eq!(app.post(&packages, odd).await.ok()["installed"], json!(["flask", "jq"]));
+    let there = app.get(&packages).await.ok();
+    let expected = json!({"system": ["jq"], "python": ["flask"], "node": ["@types/node@20", "vite"]});
+    assert_eq!(there["packages"], expected);
+    let gone = app.delete(&format!("{packages}/node/@types/node")).await.ok();
+    assert_eq!(gone["uninstalled"], "@types/node");
+    assert_eq!(gone["environment"]["packages"]["node"], json!(["vite"]));
+    app.delete(&format!("{packages}/node/@types%2Fnode")).await.failed(404);
+    for (body, message) in [
+        (json!({"type": "cobol", "packages": ["x"]}), "type: \"cobol\" is none of system, python, node"),
+        (json!({"type": "python", "packages": ["x", "$(id)"]}), "packages[1]: must be the name of a package"),
+        (json!({"type": "python"}), "Missing required field: packages"),
+        (json!({"type": 7}), "type: must be system, python or node"),
+    ] {
+        assert_eq!(app.post(&packages, body).await.failed(400), message);
+    }
+    let lines = json!({"dockerfileExtensions": "RUN true\nFROM scratch"});
+    let message = app.put(&format!("{path}/dockerfile"), lines.clone()).await.failed(400);
+    assert!(message.starts_with("dockerfileExtensions: line 2: FROM is not allowed"), "{message}");
+    let checked = app.post(&format!("{path}/dockerfile/validate"), lines).await.ok();
+    assert_eq!(pick(&checked, &["valid", "warnings"]), json!([false, []]));
+    app.put(&format!("{path}/dockerfile"), json!({"dockerfileExtensions": "RUN true"})).await.ok();
+    let whole = app.get(&format!("{path}/dockerfile")).await.ok();
+    assert_eq!(
+        pick(&whole, &["baseImage", "dockerfileExtensions"]),
+        json!(["atelier-test-missing:latest", "RUN true"])
+    );
+    let text = whole["effectiveDockerfile"].as_str().expect("a text");
+    assert!(text.starts_with("FROM atelier-test-missing:latest\n") && text.contains("'flask'"), "{text}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_built_says_why_and_what_needs_no_build_is_ready() {
+    let app = App::start().await;
+    let plain = format!("/environments/{}", app.environment().await);
+    let asked = app.post(&format!("{plain}/build"), json!({})).await.ok();
+    assert_eq!(pick(&asked, &["status", "buildId", "success"]), json!(["ready", null, true]));
+    let made = app.post("/environments", json!({"name": "a", "packages": ["flask"]})).await.ok();
+    let path = format!("/environments/{}", id(&made));
+    let reply = app.call(Method::POST, &format!("{path}/build?force=true"), "").await;
+    assert_eq!(reply.failed(409), "There is no image 'atelier-test-missing:latest' on this server");
+    let status = app.get(&format!("{path}/build/status")).await.ok();
+    assert_eq!(
+        pick(&status, &["buildStatus", "imageTag", "lastBuildAt", "buildError"]),
+        json!(["pending", null, null, null])
+    );
+    assert_eq!(app.get(&format!("{path}/build/logs")).await.ok()["buildLogs"], "");
+    let (_, key) = app.another_project().await;
+    for (method, what) in [
+        (Method::GET, "build/status"),
+        (Method::GET, "build/logs"),
+        (Method::POST, "build"),
+        (Method::POST, "build/test"),
+        (Method::GET, "runtimes"),
+        (Method::GET, "packages"),
+        (Method::GET, "dockerfile"),
+        (Method::POST, "dockerfile/validate"),
+        (Method::DELETE, "packages/python/flask"),
+    ] {
+        app.call_with(&key, method, &format!("{path}/{what}"), "{}").await.failed(404);
+    }
+}

@@ -83,6 +83,12 @@ impl Context {
         self
     }
 
+    /// Changes the image that was built for the environment, and tells whether its computer runs with that.
+    pub(crate) fn use_image(&mut self, image: Option<String>) -> bool {
+        self.spec.built = image;
+        self.sandboxes.is_open(&self.spec)
+    }
+
     /// Gives the run's computer, started if it does not run. An engine that is being restarted is waited for.
     pub async fn sandbox(&self) -> Result<Sandbox, Error> {
         let began_at = Instant::now();
@@ -186,6 +192,8 @@ impl From<Error> for ToolError {
             err @ (Error::NoEngine(_)
             | Error::NoImage(_)
             | Error::ImageRefused(_)
+            | Error::CannotBuild(_)
+            | Error::BuildFailed(_)
             | Error::StartFailed { .. }
             | Error::Unfiltered(_)) => Self::Fatal(err),
         }

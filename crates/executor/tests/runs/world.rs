@@ -49,6 +49,7 @@ impl World {
             image: std::env::var("ATELIER_TEST_IMAGE").unwrap_or_else(|_| "atelier-workspace:latest".into()),
             installation: installation.clone(),
             guestd: guestd(),
+            builds: sandbox::BuildOptions { network: Some("none".into()), ..Default::default() },
             ..sandbox::Options::default()
         })
         .await
@@ -258,6 +259,12 @@ impl Drop for World {
     fn drop(&mut self) {
         for container in self.left_on_engine("container") {
             let _ = std::process::Command::new("docker").args(["rm", "-f", &container]).output();
+        }
+        let label = format!("label=atelier.built-by={}", self.installation);
+        let listed = std::process::Command::new("docker").args(["images", "-q", "--filter", &label]).output();
+        let listed = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
+        for image in listed.split_whitespace() {
+            let _ = std::process::Command::new("docker").args(["rmi", "-f", image]).output();
         }
     }
 }

@@ -69,7 +69,7 @@ fn redirect(to: &str) -> Vec<u8> {
 async fn context(allowed: &[&str]) -> Context {
     let sandboxes = Sandboxes::connect(Options::default()).await.expect("an engine");
     let environment = domain::EnvironmentId::generate();
-    let spec = Spec { environment, image: None, network: Network::Open, limits: None, env: Vec::new() };
+    let spec = Spec { environment, image: None, built: None, network: Network::Open, limits: None, env: Vec::new() };
     let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
     Context::new(sandboxes, spec, "run_test", Vec::new(), web::Client::new(allowed).unwrap())
 }

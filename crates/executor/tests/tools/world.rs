@@ -49,7 +49,8 @@ impl World {
             ..Options::default()
         };
         let environment = EnvironmentId::generate();
-        let mut spec = Spec { environment, image: None, network: Network::None, limits: None, env: Vec::new() };
+        let mut spec =
+            Spec { environment, image: None, built: None, network: Network::None, limits: None, env: Vec::new() };
         change(&mut options, &mut spec);
         let sandboxes = Sandboxes::connect(options.clone()).await.expect("an engine");
         let web = web::Client::new(Vec::new()).expect("a client");

@@ -62,6 +62,7 @@ impl World {
         let spec = Spec {
             environment: environment.clone(),
             image: None,
+            built: None,
             network: Network::None,
             limits: None,
             env: Vec::new(),

@@ -3,6 +3,7 @@
 //! `ATELIER_TEST_IMAGE` names the image (`atelier-workspace:latest`), `ATELIER_TEST_GUESTD` the static daemon
 //! (`target/guestd/guestd`).
 
+mod builds;
 mod canaries;
 mod commands;
 mod escape;

@@ -48,6 +48,7 @@ impl World {
         Spec {
             environment: self.environment.clone(),
             image: None,
+            built: None,
             network: Network::None,
             limits: None,
             env: Vec::new(),

@@ -7,15 +7,25 @@ use figment::value::{Dict, Value};
 use super::Loaded;
 
 /// Settings whose value is never shown.
-const SECRETS: [&str; 3] = ["database.url", "model.api_key", "model.custom_headers"];
+const SECRETS: [&str; 7] = [
+    "database.url",
+    "model.api_key",
+    "model.custom_headers",
+    "builds.pip_index",
+    "builds.npm_registry",
+    "builds.http_proxy",
+    "builds.https_proxy",
+];
 
 impl Loaded {
     /// Writes all settings as TOML with comments.
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
-        for section in
-            ["server", "database", "model", "sandbox", "profiles", "history", "git", "runs", "events", "limits", "log"]
-        {
+        let sections = [
+            "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "runs",
+            "events", "limits", "log",
+        ];
+        for section in sections {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };
             self.show_section(&mut text, section, &settings);
         }

@@ -39,7 +39,7 @@ async fn what_a_tool_starts_is_listed_and_opened_by_a_link_until_it_is_revoked()
 async fn a_run_at_the_command_line_ends_with_a_link_that_works() {
     let world = World::start().await;
     let task = message(&[Reply::tool("Bash", json!({ "command": SERVE })), Reply::text("It runs.")]);
-    let mut command = world.atelier(&["run", &task, "--url", &world.url("")]);
+    let mut command = world.client(&["run", &task, "--url", &world.url("")]);
     command.env("ATELIER_API_KEY", &world.key);
     let output = tokio::task::spawn_blocking(move || command.output().expect("atelier runs")).await.expect("ends");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

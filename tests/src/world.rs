@@ -118,8 +118,15 @@ impl World {
 
     /// Runs the program with the installation's settings.
     pub fn atelier(&self, arguments: &[&str]) -> Command {
+        let mut command = self.client(arguments);
+        command.arg("--data-dir").arg(self.data());
+        command
+    }
+
+    /// Gives a command of the program that is not told of the data directory: a client.
+    pub fn client(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("ATELIER_BIN", "atelier"));
-        command.args(arguments).arg("--data-dir").arg(self.data()).env_clear();
+        command.args(arguments).env_clear();
         for name in ["PATH", "HOME", "DOCKER_HOST"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }

@@ -240,7 +240,7 @@ async fn another_projects_things_are_not_found_on_any_route() {
             Some("schedules") => schedule.as_str(),
             other => panic!("no id for {other:?}: say what another project's id is"),
         };
-        let mut path = template.replacen("{id}", id, 1);
+        let mut path = template.replacen("{id}", id, 1).replace("{type}", "python");
         while let Some((start, end)) = path.find('{').zip(path.find('}')) {
             path.replace_range(start..=end, "x");
         }
@@ -253,6 +253,8 @@ async fn another_projects_things_are_not_found_on_any_route() {
                     "logs": [], "action": "compact", "prompt": "p", "decision": "allow",
                     "key": "K", "value": "v", "repoUrl": "https://example.com/a/b",
                     "repoFullName": "a/b", "paths": ["x"], "destinationEnvironmentId": "x", "teamId": "t",
+                    "type": "python", "packages": ["flask"], "runtimes": {"python": "3.11"}, "dockerfile": "RUN true",
+                    "port": 8080,
                 }),
             };
             let body = body.to_string();

@@ -121,7 +121,7 @@ async fn a_setup_script_that_a_crash_cut_off_is_told_and_not_repeated() {
                 .map(|_| ())
         })
         .await;
-    while world.file("log").is_none() {
+    while world.file("log").as_deref() != Some("ran\n") {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     server.kill();

@@ -1,6 +1,5 @@
 //! `/environments`: stored descriptions of computers.
 
-mod analytics;
 mod builds;
 mod computer;
 mod contents;
@@ -38,7 +37,6 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(set_default))
         .merge(computer::routes())
         .merge(secrets::routes())
-        .merge(analytics::routes())
         .merge(contents::routes())
         .merge(builds::routes())
 }

@@ -194,6 +194,10 @@ impl From<sandbox::Error> for Error {
             E::PermissionDenied(_) | E::Outside(_) => Self::new(StatusCode::FORBIDDEN, sentence(&err)),
             E::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, sentence(&err)),
             E::DiskFull => disk_full(),
+            E::DiskLimit => {
+                let message = "The environment takes as much of the disk as it may; remove what is not needed";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, message).with_code("disk_limit")
+            }
             E::NoImage(ref name) => {
                 let message = format!("There is no image '{name}' on this server");
                 Self::new(StatusCode::CONFLICT, message).with_code("no_image")

@@ -42,6 +42,13 @@ async fn workspace(api: &Api, caller: &Caller, id: &EnvironmentId) -> Result<Wor
     Ok(opened.map_err(Error::internal)??)
 }
 
+/// Opens the files of an environment of the caller's project to write as much to them as they may still take.
+async fn writable(api: &Api, caller: &Caller, id: &EnvironmentId) -> Result<Workspace> {
+    let environment = environments::find(api, caller, id).await?;
+    let limits = api.sandboxes.limits_of(environment.settings.compute_profile);
+    Ok(api.sandboxes.writable(id, limits.disk_bytes).await?)
+}
+
 /// Reads a path that a client named in the field `field`.
 fn workspace_path(field: &str, path: &str) -> Result<WorkspacePath> {
     WorkspacePath::parse(path).map_err(|err| Error::invalid_field(field, err.to_string()))

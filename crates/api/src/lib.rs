@@ -6,6 +6,7 @@
 
 mod activity;
 mod agents;
+mod analytics;
 mod api;
 mod auth;
 mod body;

@@ -17,8 +17,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, activity, agents, auth, changes, context, control, copies, cors, diffs, drain, environments, events,
-    feedback, files, git, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions,
+    Api, Error, activity, agents, analytics, auth, changes, context, control, copies, cors, diffs, drain, environments,
+    events, feedback, files, git, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions,
     previews, queue, runs, schedules, search, snapshots, system, threads, timeline, titles, trace,
 };
 
@@ -34,6 +34,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(agents::routes())
         .merge(environments::routes())
         .merge(files::routes())
+        .merge(analytics::routes())
         .merge(snapshots::routes())
         .merge(changes::routes())
         .merge(git::routes())

@@ -40,7 +40,8 @@
 //! - `WriteFile`: the host sends `Data`… and `End` without waiting; **`Written`**. A connection that ends before `End`
 //!   leaves the old file.
 //! - `StartBackground`: **`Background`**. The guest owns the command from then on.
-//! - `BackgroundStatus`: **`Task`**. `StopBackground`: **`Stopped`**. `KillGroup`: **`Killed`**.
+//! - `BackgroundStatus`: **`Task`**. `StopBackground`: **`Stopped`**. `KillGroup`, `KillOverDisk`:
+//!   **`Killed`**.
 //! - `Ports`: **`Ports`**.
 //! - `Connect`: `Connected`, then `Data`… and one `End` each way, in any order: an `End` is a half-close, as TCP has it.
 //!   The guest closes when both have been sent. *A connection that closes without the guest's `End` was reset;* when the

@@ -37,6 +37,9 @@ pub enum Request {
     KillGroup {
         group: String,
     },
+    /// Kills everything that was started because the disk is fuller than it may be, and answers when it is gone. What is
+    /// killed ends as `OverDisk`.
+    KillOverDisk,
     /// Lists the TCP ports that something in the container listens on.
     Ports,
     /// Connects to what listens on a port; after `Connected` the connection carries `Data` both ways.
@@ -123,6 +126,7 @@ pub enum Exit {
     Signal(i32),
     TimedOut,
     OutOfMemory,
+    OverDisk,
     Killed,
 }
 

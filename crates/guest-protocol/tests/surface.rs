@@ -26,6 +26,7 @@ fn the_surface_is_frozen() {
         Request::BackgroundStatus { task: "t".into() },
         Request::StopBackground { task: "t".into() },
         Request::KillGroup { group: "run_1".into() },
+        Request::KillOverDisk,
         Request::Ports,
         Request::Connect { port: 5000 },
     ];
@@ -36,6 +37,7 @@ fn the_surface_is_frozen() {
         Reply::Exited { exit: Exit::Signal(9) },
         Reply::Exited { exit: Exit::TimedOut },
         Reply::Exited { exit: Exit::OutOfMemory },
+        Reply::Exited { exit: Exit::OverDisk },
         Reply::Exited { exit: Exit::Killed },
         Reply::File { size: 5, modified_ms: 6 },
         Reply::Written { created: true, modified_ms: 6 },

@@ -41,6 +41,8 @@ pub(crate) struct Command {
     pub(crate) child: Cell<i32>,
     ended: watch::Sender<Option<Exit>>,
     is_lost: Cell<bool>,
+    /// Why we kill it, where that is more than a kill.
+    reason: Cell<Option<Exit>>,
     oom_kills_before: u64,
 }
 
@@ -64,10 +66,16 @@ impl Command {
         self.is_lost.get()
     }
 
+    /// Says why it is about to be killed.
+    pub(crate) fn blame(&self, reason: Exit) {
+        self.reason.set(Some(reason));
+    }
+
     fn end(&self, exit: Exit) {
         // A shell reports the SIGKILL of what it ran as 128 + 9.
         let by_sigkill = matches!(exit, Exit::Signal(9) | Exit::Code(137));
         let exit = if by_sigkill && oom_kills() > self.oom_kills_before { Exit::OutOfMemory } else { exit };
+        let exit = self.reason.get().unwrap_or(exit);
         self.ended.send_if_modified(|ended| {
             let is_first = ended.is_none();
             ended.get_or_insert(exit);
@@ -178,6 +186,7 @@ impl Commands {
             child: Cell::new(0),
             ended: watch::Sender::new(None),
             is_lost: Cell::new(false),
+            reason: Cell::new(None),
             oom_kills_before: oom_kills(),
         });
         self.running.borrow_mut().insert(command.id, Rc::clone(&command));

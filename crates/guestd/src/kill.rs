@@ -6,6 +6,7 @@
 
 use std::{collections::HashSet, rc::Rc, time::Duration};
 
+use guest_protocol::Exit;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -64,19 +65,33 @@ impl Commands {
 
     /// Kills all that was started under `group` and gives how many trees that were.
     pub(crate) async fn kill_group(&self, group: &str) -> usize {
+        self.kill_all_that(|command| command.group == group, None).await
+    }
+
+    /// Kills all that was started, because of the disk, and gives how many trees that were.
+    pub(crate) async fn kill_over_disk(&self) -> usize {
+        self.kill_all_that(|_| true, Some(Exit::OverDisk)).await
+    }
+
+    async fn kill_all_that(&self, is_meant: impl Fn(&Command) -> bool, reason: Option<Exit>) -> usize {
         let mut killed = HashSet::new();
         // Again until there is none: a command may have been started while others were being killed.
         let until = Instant::now() + LIMIT;
         loop {
             let mut targets = self.list();
-            targets.retain(|command| command.group == group);
+            targets.retain(|command| is_meant(command));
             if targets.is_empty() || Instant::now() > until {
                 return killed.len();
             }
             // One that has just ended by itself is only waited for.
             let (processes, supervisors) = (Processes::read(), self.supervisors());
             let living = targets.iter().filter(|command| !processes.of(command, &supervisors).is_empty());
-            killed.extend(living.map(|command| command.id));
+            for command in living {
+                killed.insert(command.id);
+                if let Some(reason) = reason {
+                    command.blame(reason);
+                }
+            }
             self.kill(&targets).await;
         }
     }

@@ -117,6 +117,10 @@ impl Daemon {
                 let trees = commands.kill_group(&group).await as u64;
                 out.reply(&Reply::Killed { trees }).await
             }
+            Request::KillOverDisk => {
+                let trees = commands.kill_over_disk().await as u64;
+                out.reply(&Reply::Killed { trees }).await
+            }
             Request::Ports => out.reply(&Reply::Ports { ports: ports::list() }).await,
             Request::Connect { port } => forward::run(&self.forwards, port, host, out).await,
         }

@@ -27,6 +27,9 @@ pub enum Error {
     Refused { path: String, why: &'static str },
     #[error("no space is left on the disk")]
     DiskFull,
+    /// The environment takes as much of the disk as it may.
+    #[error("the environment's disk is full")]
+    DiskLimit,
     #[error("no container engine answers")]
     NoEngine(#[source] bollard::errors::Error),
     /// The image is not on this engine; holds its name.

@@ -14,6 +14,7 @@ mod build;
 mod container;
 mod containers;
 mod directories;
+mod disk;
 mod egress;
 mod engine;
 mod forward;
@@ -37,6 +38,7 @@ pub mod workspace;
 
 pub use build::Plan;
 pub use directories::HostDirectories;
+pub use disk::{DiskUse, Overrun};
 pub use egress::Egress;
 pub use error::Error;
 pub use forward::Forward;

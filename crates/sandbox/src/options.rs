@@ -27,6 +27,8 @@ pub struct Options {
     pub guestd: PathBuf,
     /// A container unused for this long is stopped. Background commands count as use for eight times as long.
     pub idle_stop: Duration,
+    /// When less of the disk is free, in bytes, what fills it most is killed, whatever its own limit.
+    pub disk_reserve: u64,
     pub start_deadline: Duration,
     /// How many containers wait for an environment, of each kind (with internet and without). They need a server that may
     /// mount directories on the engine's host.
@@ -85,6 +87,7 @@ impl Default for Options {
             installation: "default".to_owned(),
             guestd: PathBuf::from("/usr/lib/atelier/guestd"),
             idle_stop: Duration::from_secs(15 * 60),
+            disk_reserve: 1024 * 1024 * 1024,
             start_deadline: Duration::from_secs(30),
             warm: 0,
             concurrent_starts: 4,
@@ -106,11 +109,16 @@ pub struct Limits {
     pub cpus: f64,
     /// Processes and threads.
     pub pids: u32,
+    /// Of the disk: files, home directory and what is written beside the image. It is watched, so the container need
+    /// not know it.
+    #[serde(skip)]
+    pub disk_bytes: u64,
 }
 
 impl Limits {
-    const fn new(memory_gib: u64, cpus: f64, pids: u32) -> Self {
-        Self { memory_bytes: memory_gib * 1024 * 1024 * 1024, cpus, pids }
+    const fn new(memory_gib: u64, cpus: f64, pids: u32, disk_gib: u64) -> Self {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        Self { memory_bytes: memory_gib * GIB, cpus, pids, disk_bytes: disk_gib * GIB }
     }
 }
 
@@ -140,15 +148,21 @@ impl Sizes {
             ComputeProfile::Desktop => self.desktop,
         }
     }
+
+    /// The most disk that any size has.
+    pub(crate) fn most_disk(&self) -> u64 {
+        let all = [self.lite, self.standard, self.power, self.desktop];
+        all.iter().map(|limits| limits.disk_bytes).max().unwrap_or_default()
+    }
 }
 
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            lite: Limits::new(2, 1.0, 512),
-            standard: Limits::new(4, 2.0, 1024),
-            power: Limits::new(8, 4.0, 2048),
-            desktop: Limits::new(8, 4.0, 2048),
+            lite: Limits::new(2, 1.0, 512, 10),
+            standard: Limits::new(4, 2.0, 1024, 20),
+            power: Limits::new(8, 4.0, 2048, 40),
+            desktop: Limits::new(8, 4.0, 2048, 40),
         }
     }
 }

@@ -46,9 +46,8 @@ pub struct Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskEnforcement {
-    None,
+    /// We do, by looking from time to time: what a program writes between two looks is there.
     Watchdog,
-    Kernel,
 }
 
 pub(crate) async fn report(engine: &Docker, options: &Options, bridge: &Bridge) -> Report {
@@ -57,7 +56,8 @@ pub(crate) async fn report(engine: &Docker, options: &Options, bridge: &Bridge) 
         memory: false,
         pids: false,
         cpus: false,
-        disk: DiskEnforcement::None,
+        // Neither the engine's usual storage nor a directory on the host has a quota for one container.
+        disk: DiskEnforcement::Watchdog,
         egress: bridge.could_enforce().await,
         seccomp: false,
         user_namespace: false,

@@ -218,6 +218,16 @@ impl Sandbox {
         }
     }
 
+    /// Kills everything that runs, since the disk is fuller than it may be, and returns when all is gone.
+    ///
+    /// Commands end as [`Exit::OverDisk`]. Gives how many process trees that were.
+    pub(crate) async fn kill_over_disk(&self) -> Result<usize, Error> {
+        match self.call(&Request::KillOverDisk, KILL_LIMIT).await? {
+            Reply::Killed { trees } => Ok(trees as usize),
+            _ => Err(unexpected()),
+        }
+    }
+
     pub(crate) fn uses(&self) -> &Arc<Uses> {
         &self.inner.uses
     }

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    Error, Options, Report, Sandbox, Spec, Status, Workspace, directories::HostDirectories, engine, network::Bridge,
-    place::Place, report, runtimes, slot::Slot, status::with_stats, warm::Pool,
+    Error, Options, Report, Sandbox, Spec, Status, Workspace, directories::HostDirectories, disk::Disks, engine,
+    network::Bridge, place::Place, report, runtimes, slot::Slot, status::with_stats, warm::Pool,
 };
 
 /// How long a running container's daemon may take to show that it lives, before the container is replaced.
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     /// The processor cores of the engine's host; it refuses to start what asks for more.
     pub(crate) cores: f64,
     pub(crate) runtimes: runtimes::Known,
+    pub(crate) disks: Disks,
 }
 
 impl Sandboxes {
@@ -63,6 +64,7 @@ impl Sandboxes {
                 starts,
                 cores,
                 runtimes: runtimes::Known::default(),
+                disks: Disks::new(),
             }),
         })
     }
@@ -189,6 +191,7 @@ impl Sandboxes {
         for place in &places {
             self.inner.slots.remove(place);
         }
+        self.inner.disks.remove(environment);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{Sandbox, Spec};
+use crate::{Limits, Sandbox, Spec};
 
 /// What is known of one place. Whoever changes its container holds `changing`.
 #[derive(Default)]
@@ -33,6 +33,12 @@ impl Slot {
         let running = self.running.read().expect("nobody panics with this lock");
         let (_, sandbox) = running.as_ref().filter(|(its, sandbox)| its == spec && !sandbox.is_gone())?;
         Some(sandbox.clone())
+    }
+
+    /// What the running container may use, if one runs; `None` in it stands for a computer of the standard size.
+    pub(crate) fn limits(&self) -> Option<Option<Limits>> {
+        let running = self.running.read().expect("nobody panics with this lock");
+        running.as_ref().filter(|(_, sandbox)| !sandbox.is_gone()).map(|(spec, _)| spec.limits)
     }
 
     pub(crate) fn set_running(&self, running: Option<(Spec, Sandbox)>) {

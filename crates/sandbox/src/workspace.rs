@@ -9,6 +9,7 @@ mod change;
 mod copy;
 mod list;
 mod read;
+mod room;
 mod stats;
 mod tree;
 mod upload;
@@ -29,6 +30,7 @@ use crate::Error;
 pub use copy::Copied;
 pub use list::{Entry, Kind, Listing};
 pub use read::OpenFile;
+pub(crate) use room::Room;
 pub use stats::Stats;
 pub use upload::{Upload, Uploaded};
 
@@ -36,6 +38,7 @@ pub use upload::{Upload, Uploaded};
 #[derive(Clone)]
 pub struct Workspace {
     tree: Arc<tree::Tree>,
+    room: Room,
 }
 
 impl Workspace {
@@ -43,7 +46,12 @@ impl Workspace {
     ///
     /// `root` is a path of the server's own choosing; links in it are followed. Blocks for a few microseconds.
     pub fn open(root: PathBuf) -> Result<Self, Error> {
-        Ok(Self { tree: Arc::new(tree::Tree::open(&root)?) })
+        Ok(Self { tree: Arc::new(tree::Tree::open(&root)?), room: Room::default() })
+    }
+
+    /// Lets at most as much be written by this handle as there is room.
+    pub(crate) fn within(self, room: Room) -> Self {
+        Self { room, ..self }
     }
 
     /// Removes the directory `root` (again a path of the server's own choosing) with everything in it, however deep.
@@ -77,8 +85,8 @@ impl Workspace {
     /// # Errors
     /// `IsDirectory`, `NotADirectory` (for a parent), `Outside`, `DiskFull`; `Refused` over a pipe, socket or device.
     pub async fn upload(&self, path: &WorkspacePath) -> Result<Upload, Error> {
-        let tree = Arc::clone(&self.tree);
-        self.blocking(path, move |_, path| Upload::begin(tree, path)).await
+        let (tree, room) = (Arc::clone(&self.tree), self.room.clone());
+        self.blocking(path, move |_, path| Upload::begin(tree, room, path)).await
     }
 
     /// Begins to write a file whose place is not known yet; [`Upload::commit_to`] tells it.
@@ -86,8 +94,8 @@ impl Workspace {
     /// # Errors
     /// `DiskFull`.
     pub async fn receive(&self) -> Result<Upload, Error> {
-        let tree = Arc::clone(&self.tree);
-        on_blocking_thread(move || Upload::begin(tree, &upload::placeless_name())).await
+        let (tree, room) = (Arc::clone(&self.tree), self.room.clone());
+        on_blocking_thread(move || Upload::begin(tree, room, &upload::placeless_name())).await
     }
 
     /// Makes the directory `path` and those above it. It may exist.
@@ -123,8 +131,8 @@ impl Workspace {
     /// # Errors
     /// As of [`open_file`](Self::open_file) here and of [`upload`](Self::upload) there. What was copied before one stays.
     pub async fn copy_to(&self, path: &WorkspacePath, other: &Self) -> Result<Copied, Error> {
-        let other = Arc::clone(&other.tree);
-        self.blocking(path, move |tree, path| copy::copy(tree, path, &other)).await
+        let other = other.clone();
+        self.blocking(path, move |tree, path| copy::copy(tree, path, &other.tree, &other.room)).await
     }
 
     /// Streams the directory `path` as a zip archive, names relative to it, unix modes and links kept as they are.
@@ -163,7 +171,7 @@ impl Workspace {
     }
 }
 
-async fn on_blocking_thread<T: Send + 'static>(
+pub(crate) async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {

@@ -106,6 +106,10 @@ pub(crate) struct Sandbox {
     #[serde(deserialize_with = "units::duration")]
     pub(crate) idle_stop: Duration,
     #[serde(deserialize_with = "units::duration")]
+    pub(crate) disk_check: Duration,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) disk_reserve: u64,
+    #[serde(deserialize_with = "units::duration")]
     pub(crate) start_deadline: Duration,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) concurrent_starts: u32,
@@ -135,6 +139,8 @@ pub(crate) struct Profile {
     pub(crate) cpus: f64,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) pids: u32,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) disk: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

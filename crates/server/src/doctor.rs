@@ -85,13 +85,7 @@ fn read_report(report: &Report, image: &str, allows_unfiltered: bool) -> Vec<Che
         Check::warn("limits", format!("{} do not hold here", missing.join(", ")), mend)
     });
     checks.push(match report.disk {
-        DiskEnforcement::Kernel => Check::ok("disk limit", "held by the kernel"),
         DiskEnforcement::Watchdog => Check::ok("disk limit", "watched, not held by the kernel"),
-        DiskEnforcement::None => Check::warn(
-            "disk limit",
-            "an agent can fill the disk",
-            "put the data directory on a file system of its own",
-        ),
     });
     checks.push(match &report.egress {
         Egress::Enforced => {
@@ -271,7 +265,7 @@ mod tests {
             memory: true,
             pids: true,
             cpus: false,
-            disk: DiskEnforcement::None,
+            disk: DiskEnforcement::Watchdog,
             egress: Egress::NotEnforced("not root".into()),
             seccomp: true,
             user_namespace: false,

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod data_dir;
 mod database;
+mod disks;
 mod doctor;
 mod down;
 mod http;

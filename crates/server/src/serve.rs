@@ -27,7 +27,7 @@ use crate::{
     config::{Loaded, is_public},
     data_dir::DataDir,
     database::Database,
-    http, images, keys,
+    disks, http, images, keys,
     lifecycle::Lifecycle,
     log, models, previews, reconcile, sweep, titles, wiring,
 };
@@ -178,6 +178,8 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     lifecycle.spawn_vital("executor", executor.run(soft.clone(), hard.clone()));
     let warm = api.sandboxes.clone();
     tracker.spawn(soft.clone().run_until_cancelled_owned(async move { warm.keep_warm().await }));
+    let disk_check = loaded.config.sandbox.disk_check;
+    tracker.spawn(disks::watch(api.sandboxes.clone(), disk_check, soft.clone()));
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
     let keep = loaded.config.builds.keep;
     tracker.spawn(images::run(api.store.clone(), api.sandboxes.clone(), keep, soft.clone()));

@@ -61,6 +61,7 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
         installation,
         guestd: find_guestd(config).unwrap_or(defaults.guestd),
         idle_stop: settings.idle_stop,
+        disk_reserve: settings.disk_reserve,
         start_deadline: settings.start_deadline,
         warm: settings.warm as usize,
         concurrent_starts: settings.concurrent_starts as usize,
@@ -78,7 +79,7 @@ pub(crate) fn sandbox_options(config: &Config, data_dir: &DataDir) -> anyhow::Re
 }
 
 fn limits(profile: &Profile) -> sandbox::Limits {
-    sandbox::Limits { memory_bytes: profile.memory, cpus: profile.cpus, pids: profile.pids }
+    sandbox::Limits { memory_bytes: profile.memory, cpus: profile.cpus, pids: profile.pids, disk_bytes: profile.disk }
 }
 
 /// How git is used, by the API and by runs alike.

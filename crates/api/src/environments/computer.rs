@@ -141,6 +141,8 @@ struct ContainerStatus {
     cpu: Option<Cpu>,
     /// Processes and threads in it.
     processes: Option<u64>,
+    /// Bytes on the disk that the environment took when it was last looked at; null where it was not lately.
+    disk: Option<u64>,
     /// What it may use at most, whether it runs or not.
     limits: ContainerLimits,
     enforcement: Enforcement,
@@ -159,6 +161,8 @@ struct ContainerLimits {
     cpus: f64,
     /// Processes and threads.
     processes: u32,
+    /// Bytes on the disk: files, home directory and what is written beside the image.
+    disk: u64,
 }
 
 /// Which promises this server's host keeps.
@@ -168,7 +172,7 @@ struct Enforcement {
     memory: bool,
     cpu: bool,
     processes: bool,
-    /// Who keeps an environment from filling the disk: `kernel`, `watchdog` (looks from time to time) or `none`.
+    /// Who keeps an environment from filling the disk: `watchdog` looks from time to time, and ends what runs.
     #[schema(example = "watchdog")]
     disk: &'static str,
     /// Whether a container with internet is kept from this host and from private networks.
@@ -186,7 +190,6 @@ impl Enforcement {
             (report.memory, "The memory limit does not hold on this host"),
             (report.cpus, "The processor limit does not hold on this host"),
             (report.pids, "The limit of processes does not hold on this host"),
-            (report.disk != DiskEnforcement::None, "Nothing on this host keeps an environment from filling the disk"),
             (network, "Containers with internet cannot be kept from private networks on this host"),
             (report.seccomp, "System calls are not filtered on this host"),
         ];
@@ -195,9 +198,7 @@ impl Enforcement {
             cpu: report.cpus,
             processes: report.pids,
             disk: match report.disk {
-                DiskEnforcement::None => "none",
                 DiskEnforcement::Watchdog => "watchdog",
-                DiskEnforcement::Kernel => "kernel",
             },
             network,
             system_calls: report.seccomp,
@@ -245,7 +246,7 @@ async fn status(
         seconds: time.as_secs_f64(),
     });
     Ok(Json(ContainerStatus {
-        environment_id: id.into(),
+        environment_id: id.to_string(),
         status: if status.is_running { "running" } else { "stopped" },
         container_id: status.container,
         started_at: status.started_at.map(Into::into),
@@ -256,7 +257,13 @@ async fn status(
         memory: status.memory_bytes.map(|used| Memory { used, limit: status.memory_limit_bytes }),
         cpu,
         processes: status.processes,
-        limits: ContainerLimits { memory: limits.memory_bytes, cpus: limits.cpus, processes: limits.pids },
+        disk: api.sandboxes.disk_bytes(&id),
+        limits: ContainerLimits {
+            memory: limits.memory_bytes,
+            cpus: limits.cpus,
+            processes: limits.pids,
+            disk: limits.disk_bytes,
+        },
         enforcement: Enforcement::new(&report),
         ports,
         message: if status.is_running { "The container runs" } else { "The container does not run" },

@@ -5,7 +5,7 @@ use domain::{EnvironmentId, change::Source};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{workspace, workspace_path};
+use super::{workspace, workspace_path, writable};
 use crate::{Api, Error, Result, auth::Caller, body::Body, changes, environments, path::Path};
 
 const MAX_PATHS: usize = 1000;
@@ -45,7 +45,7 @@ pub(super) struct SentFiles {
     responses(
         (status = 200, description = "They are there", body = SentFiles),
         (status = 409, description = "Something is in the way", body = crate::error::ErrorBody),
-        (status = 507, description = "The disk is full", body = crate::error::ErrorBody),
+        (status = 507, description = "The disk is full, or the other environment takes as much of it as it may", body = crate::error::ErrorBody),
     ))]
 pub(super) async fn send_files(
     State(api): State<Api>,
@@ -63,7 +63,7 @@ pub(super) async fn send_files(
     if other == id {
         return Err(Error::invalid_field("destinationEnvironmentId", "must be another environment"));
     }
-    let to = workspace(&api, &caller, &other).await?;
+    let to = writable(&api, &caller, &other).await?;
     changes::prepare(&api, &other).await;
     let mut sent = SentFiles {
         success: true,

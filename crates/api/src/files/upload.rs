@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::{workspace, workspace_path};
+use super::{workspace_path, writable};
 use crate::{Api, Error, Result, auth::Caller, changes, path::Path};
 
 /// All that a form may hold beside its file.
@@ -70,7 +70,7 @@ pub(super) struct UploadedFile {
         (status = 200, description = "It is there", body = UploadedFile),
         (status = 409, description = "Something is in the way", body = crate::error::ErrorBody),
         (status = 413, description = "It is too large", body = crate::error::ErrorBody),
-        (status = 507, description = "The disk is full", body = crate::error::ErrorBody),
+        (status = 507, description = "The disk is full, or the environment takes as much of it as it may", body = crate::error::ErrorBody),
     ))]
 pub(super) async fn upload_file(
     State(api): State<Api>,
@@ -78,7 +78,7 @@ pub(super) async fn upload_file(
     Path(id): Path<EnvironmentId>,
     request: Request,
 ) -> Result<Json<UploadedFile>> {
-    let workspace = workspace(&api, &caller, &id).await?;
+    let workspace = writable(&api, &caller, &id).await?;
     let mut form = Multipart::from_request(request.map(in_turns), &api)
         .await
         .map_err(|_| Error::bad_request("The body must be a form: Content-Type multipart/form-data with a boundary"))?;

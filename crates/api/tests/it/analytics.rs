@@ -92,3 +92,58 @@ async fn runs_of_the_last_24_hours_are_counted_by_the_hour() {
     let (_, theirs) = app.another_project().await;
     app.call_with(&theirs, axum::http::Method::GET, &path, "").await.failed(404);
 }
+
+#[tokio::test]
+async fn an_overview_adds_up_to_what_each_environment_and_agent_did() {
+    let app = App::start().await;
+    let first = app.environment().await.to_string();
+    let second = app.post("/environments", json!({"name": "second"})).await.ok();
+    let second = second["environment"]["id"].as_str().expect("an id").to_owned();
+    app.post("/agents", json!({"id": "busy", "name": "Busy", "model": "m"})).await.ok();
+    app.post("/agents", json!({"id": "idle", "name": "Idle", "model": "m"})).await.ok();
+    for (environment, hours, status) in [
+        (&first, 0, "completed"),
+        (&first, 30, "failed"),
+        (&second, 0, "completed"),
+        (&second, 1, "completed"),
+        (&second, 24 * 29, "completed"),
+        (&second, 24 * 40, "completed"),
+    ] {
+        run(&app, environment, hours, status, Some(60)).await;
+    }
+    let pool = app.database.pool().await;
+    sqlx::query("update threads set agent_id = 'busy' where environment_id = $1")
+        .bind(&first)
+        .execute(&pool)
+        .await
+        .expect("updated");
+
+    let totals = |overview: &Value, of: &str| -> Vec<(String, i64)> {
+        let items = overview[of].as_array().expect("a list");
+        let total = |item: &Value| item["totalRuns"].as_i64().expect("a number");
+        items.iter().map(|item| (item["name"].as_str().expect("a name").to_owned(), total(item))).collect()
+    };
+    for (period, all, parts, each) in [("24h", 3, 24, [2, 1]), ("7d", 4, 7, [2, 2]), ("30d", 5, 30, [3, 2])] {
+        let overview = app.get(&format!("/environments/analytics/overview?period={period}")).await.ok();
+        assert_eq!(
+            (&overview["period"], &overview["summary"]["totalRuns"]),
+            (&json!(period), &json!(all)),
+            "{overview}"
+        );
+        let activity = overview["activity"].as_array().expect("a list");
+        let counted: i64 = activity.iter().map(|part| part["total"].as_i64().expect("a number")).sum();
+        assert_eq!((activity.len(), counted), (parts, all), "{overview}");
+        let counts: Vec<i64> = totals(&overview, "environments").into_iter().map(|(_, total)| total).collect();
+        // The project's default environment, where nothing was done, comes last where there is one.
+        assert_eq!(counts[..2], each, "{overview}");
+        let overview = app.get(&format!("/agents/analytics/overview?period={period}")).await.ok();
+        let busy = totals(&overview, "agents").into_iter().find(|(name, _)| name == "Busy");
+        assert_eq!(busy.map(|(_, total)| total), Some(if period == "24h" { 1 } else { 2 }), "{overview}");
+        assert!(totals(&overview, "agents").contains(&("Idle".to_owned(), 0)), "{overview}");
+    }
+    let busy = app.get("/agents/busy/analytics").await.ok();
+    assert_eq!((&busy["agentId"], &busy["summary"]["totalRuns24h"]), (&json!("busy"), &json!(1)));
+    assert_eq!(busy["charts"]["activity24h"][23]["successCount"], 1);
+    app.get("/agents/nobody/analytics").await.failed(404);
+    app.get("/environments/analytics/overview?period=1y").await.failed(400);
+}

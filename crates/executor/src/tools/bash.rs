@@ -263,6 +263,14 @@ fn outcome(command: &str, limit: Duration, ran: Ran) -> Outcome {
             Some(137),
             Some("Exit code 137\nThe command was killed because the computer ran out of memory.".to_owned()),
         ),
+        Exit::OverDisk => (
+            Some(137),
+            Some(
+                "Exit code 137\nEverything that ran was killed because the computer's disk is fuller than it may be. \
+                 Remove what is not needed before you go on."
+                    .to_owned(),
+            ),
+        ),
         Exit::Killed => (None, Some("The command was killed from outside.".to_owned())),
     };
     let output = match (shown, whole) {

@@ -185,7 +185,9 @@ impl From<Error> for ToolError {
             Error::Outside(path) => for_model(format!("{path} leads out of the workspace.")),
             Error::TooLarge(what) => for_model(format!("{what} is too large.")),
             Error::Refused { path, why } => for_model(format!("{path} {why}.")),
-            Error::DiskFull => for_model("No space is left on the computer's disk. Remove what is not needed first."),
+            Error::DiskFull | Error::DiskLimit => {
+                for_model("No space is left on the computer's disk. Remove what is not needed first.")
+            }
             Error::NotListening => for_model("Nothing listens on that port."),
             Error::Gone => for_model(RESTARTED),
             Error::Other { what, source } => for_model(format!("That failed: {what} ({source}).")),

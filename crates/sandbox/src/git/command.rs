@@ -193,6 +193,7 @@ async fn once(
         Some(Exit::Code(code)) => Ok(Output { code, stdout, complaint, is_cut: false }),
         Some(Exit::TimedOut) => Err(Error::TimedOut(timeout)),
         Some(Exit::OutOfMemory) => Err(Error::Failed("the computer's memory is not enough".to_owned())),
+        Some(Exit::OverDisk) => Err(Error::Failed("the computer's disk is full".to_owned())),
         Some(Exit::Killed | Exit::Signal(_)) | None => Err(Error::Failed("it was killed".to_owned())),
     }
 }

@@ -4,6 +4,7 @@ use rustix::fs::{AtFlags, FileType, readlinkat, renameat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::read::open_regular;
+use super::room::Room;
 use super::tree::{Last, Missing, Place, Tree, failed};
 use super::upload::{copy_in, is_temporary, placeless_name};
 use super::walk::{Order, Walk};
@@ -23,10 +24,11 @@ pub struct Copied {
     pub skipped: u64,
 }
 
-pub(super) fn copy(from: &Tree, path: &str, to: &Tree) -> Result<Copied, Error> {
+pub(super) fn copy(from: &Tree, path: &str, to: &Tree, room: &Room) -> Result<Copied, Error> {
     let mut copied = Copied::default();
     match from.retried(path, Last::Follow, Missing::Fail, open_regular) {
         Ok(Some((file, stat))) => {
+            room.take(size(&stat))?;
             copied.bytes = copy_in(to, path, file, size(&stat), stat.st_mode)?;
             copied.files = 1;
             return Ok(copied);
@@ -62,6 +64,7 @@ pub(super) fn copy(from: &Tree, path: &str, to: &Tree) -> Result<Copied, Error> 
                 let dir = dir.try_clone().map_err(|err| Error::other("cannot copy a file", err))?;
                 match open_regular(&Place { dir, name: Some(found.name().to_vec()) }) {
                     Ok(Some((file, stat))) => {
+                        room.take(size(&stat))?;
                         copied.bytes += copy_in(to, &target, file, size(&stat), stat.st_mode)?;
                         copied.files += 1;
                     }

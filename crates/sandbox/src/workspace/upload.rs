@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::room::Room;
 use super::tree::{Last, Missing, Tree, errno, failed};
 use super::{modified, on_blocking_thread};
 use crate::Error;
@@ -27,6 +28,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// A file being written. Dropped before [`commit`](Self::commit), it leaves nothing.
 pub struct Upload {
     tree: Arc<Tree>,
+    room: Room,
     path: String,
     temporary: Temporary,
     file: Arc<File>,
@@ -49,7 +51,7 @@ pub struct Uploaded {
 }
 
 impl Upload {
-    pub(super) fn begin(tree: Arc<Tree>, path: &str) -> Result<Self, Error> {
+    pub(super) fn begin(tree: Arc<Tree>, room: Room, path: &str) -> Result<Self, Error> {
         let (dir, target) = find_target(&tree, path)?;
         let (temporary, file) = Temporary::create(dir, target).map_err(|err| failed(err, path))?;
         Ok(Self {
@@ -57,6 +59,7 @@ impl Upload {
             temporary,
             file: Arc::new(file),
             tree,
+            room,
             batch: Vec::new(),
             batch_bytes: 0,
             writing: None,
@@ -68,8 +71,9 @@ impl Upload {
     /// Appends `chunk`. An error may be that of an earlier chunk; after one, the upload cannot be committed.
     ///
     /// # Errors
-    /// `DiskFull`, `TooLarge` (for the file system).
+    /// `DiskFull`, `DiskLimit`, `TooLarge` (for the file system).
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+        self.room.take(chunk.len() as u64).inspect_err(|_| self.has_failed = true)?;
         self.size += chunk.len() as u64;
         self.batch_bytes += chunk.len();
         if !chunk.is_empty() {

@@ -110,7 +110,7 @@ async fn only_images_that_the_operator_names_are_used() {
 
 #[tokio::test]
 async fn a_computer_has_what_the_operator_gives_its_size_and_no_more() {
-    let limits = |mib: u64, cpus: f64, pids| Limits { memory_bytes: mib << 20, cpus, pids };
+    let limits = |mib: u64, cpus: f64, pids| Limits { memory_bytes: mib << 20, cpus, pids, ..Limits::default() };
     let sizes = Sizes {
         lite: limits(64, 0.25, 50),
         standard: limits(96, 0.5, 60),
@@ -274,5 +274,5 @@ async fn the_report_is_about_this_engine() {
     let engine = report.engine.expect("answers");
     assert!(!engine.version.is_empty() && !engine.runtime.is_empty() && matches!(engine.cgroup_version, 1 | 2));
     assert!(report.default_image && report.seccomp);
-    assert_eq!(report.disk, sandbox::DiskEnforcement::None);
+    assert_eq!(report.disk, sandbox::DiskEnforcement::Watchdog);
 }

@@ -9,7 +9,7 @@ use crate::world::{World, bash, finish, run};
 #[tokio::test]
 async fn a_memory_bomb_is_ended_as_such_and_the_sandbox_goes_on() {
     let world = World::new().await;
-    let limits = Some(Limits { memory_bytes: 128 * 1024 * 1024, cpus: 1.0, pids: 64 });
+    let limits = Some(Limits { memory_bytes: 128 * 1024 * 1024, cpus: 1.0, pids: 64, ..Limits::default() });
     let sandbox = world.sandboxes.open(&Spec { limits, ..world.spec() }).await.expect("opens");
     let mut sleeper = sandbox.spawn(bash("sleep 2; echo unharmed")).await.expect("starts");
     let (_, exit) = run(&sandbox, "exec python3 -c 'x = bytearray(10**9)'").await;
@@ -23,7 +23,7 @@ async fn a_memory_bomb_is_ended_as_such_and_the_sandbox_goes_on() {
 #[tokio::test]
 async fn a_fork_bomb_stays_in_its_box_and_is_killed_whole() {
     let world = World::new().await;
-    let limits = Some(Limits { memory_bytes: 512 * 1024 * 1024, cpus: 1.0, pids: 200 });
+    let limits = Some(Limits { memory_bytes: 512 * 1024 * 1024, cpus: 1.0, pids: 200, ..Limits::default() });
     let sandbox = world.sandboxes.open(&Spec { limits, ..world.spec() }).await.expect("opens");
     let bomb = sandbox.spawn(bash("b() { b | b & }; b; sleep 1000")).await.expect("starts");
     // Until the box is full: nothing can be started any more.

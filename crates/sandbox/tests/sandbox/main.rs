@@ -6,6 +6,7 @@
 mod builds;
 mod canaries;
 mod commands;
+mod disk;
 mod escape;
 mod files;
 mod git;

@@ -65,8 +65,7 @@ def test_what_is_not_served_is_told_with_a_sentence(client, call):
     assert missing.value.status == 404 and "Nothing is served at" in missing.value.message
 
 
-def test_quick_setup_waits_for_projects(client):
-    """It asks for `/projects`, which is not served yet; until it is, that is what the user reads."""
-    with pytest.raises(ApiClientError) as missing:
-        client.quick_setup()
-    assert missing.value.status == 404 and "/v1/projects" in missing.value.message
+def test_quick_setup_finds_the_only_project(client):
+    setup = client.quick_setup()
+    assert setup["project"]["id"] == client.projects.get()["id"]
+    assert setup["environment"]["isDefault"] and setup["computer"] == setup["environment"]

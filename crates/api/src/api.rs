@@ -18,6 +18,7 @@ use crate::{
     MakeTitle, Models,
     files::thumbnail,
     system::{Checked, Counted},
+    uses::Uses,
 };
 
 /// The state of the API. Cheap to clone.
@@ -42,6 +43,8 @@ pub struct Api {
     pub(crate) thumbnails: Arc<Semaphore>,
     pub(crate) checked: Checked,
     pub(crate) counted: Counted,
+    /// How much each key was used, until it is written down.
+    pub(crate) uses: Uses,
 }
 
 impl Api {
@@ -67,6 +70,7 @@ impl Api {
             thumbnails: Arc::new(Semaphore::new(thumbnail::AT_ONCE)),
             checked: Checked::default(),
             counted: Counted::default(),
+            uses: Uses::default(),
         }
     }
 }

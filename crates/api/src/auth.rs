@@ -3,6 +3,9 @@
 //! A wrong key is counted against its address and never against the right keys that come from there: behind a proxy all
 //! clients share an address, and one misconfigured client must not lock out the others. Guessing gains nothing by that,
 //! since a key has 256 random bits; what does not even look like one is refused without asking the database.
+//!
+//! A key opens one project. One with the scope `admin` opens every project of its organization: its own where the request
+//! names none.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,7 +18,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use domain::{ApiKeyId, ProjectId};
+use domain::{
+    ApiKeyId, OrganizationId, ProjectId,
+    scope::{Scope, Scopes},
+};
 use secrecy::SecretString;
 
 use crate::{Api, Error, Result, limits::Limits};
@@ -23,11 +29,25 @@ use crate::{Api, Error, Result, limits::Limits};
 /// The longest key that is looked up.
 const MAX_KEY_BYTES: usize = 512;
 
+/// Says for which organization a request is meant; the key's own if absent.
+const ORGANIZATION: &str = "x-computer-agents-organization";
+/// Says for which of the organization's projects a request with an admin's key is meant; the key's own if absent.
+const PROJECT: &str = "x-computer-agents-project";
+
 /// Who makes the request. Every authenticated handler can ask for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    pub organization: OrganizationId,
     pub project: ProjectId,
     pub key: ApiKeyId,
+    pub scopes: Scopes,
+}
+
+impl Caller {
+    /// Tells whether the caller may look beyond its project.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.scopes.include(Scope::Admin)
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -53,6 +73,7 @@ pub(crate) async fn authenticate(
         Err(err) => return err.into_response(),
     };
     tracing::Span::current().record("project", caller.project.as_str());
+    let key = caller.key.clone();
     let standing = limits.count_request(&caller.key);
     let mut response = match &standing {
         Ok(_) => {
@@ -65,6 +86,7 @@ pub(crate) async fn authenticate(
         Ok(standing) => standing.write(response.headers_mut()),
         Err(exhausted) => exhausted.write(response.headers_mut()),
     }
+    api.uses.count(&api.store, &key, response.status().as_u16() >= 400);
     response
 }
 
@@ -82,13 +104,33 @@ async fn identify(api: &Api, limits: &Limits, headers: &HeaderMap, address: IpAd
         Err(message) => return refused(message),
     };
     let Some(found) = api.store.find_caller(&key).await? else { return refused("Invalid or missing API key") };
-    let caller = Caller { project: found.project_id, key: found.key_id };
-    match headers.get("x-computer-agents-organization") {
-        Some(named) if named.as_bytes() != caller.project.as_str().as_bytes() => {
-            Err(Error::new(StatusCode::FORBIDDEN, "The API key does not open the organization that was named"))
+    let mut caller = Caller {
+        organization: found.organization_id,
+        project: found.project_id,
+        key: found.key_id,
+        scopes: found.scopes,
+    };
+    let refused = |message: &'static str| Err(Error::new(StatusCode::FORBIDDEN, message));
+    if let Some(named) = headers.get(ORGANIZATION) {
+        // Those that came before organizations call a project by this name.
+        if ![caller.organization.as_str(), caller.project.as_str()].iter().any(|own| named.as_bytes() == own.as_bytes())
+        {
+            return refused("The API key does not open the organization that was named");
         }
-        _ => Ok(caller),
     }
+    if let Some(named) = headers.get(PROJECT) {
+        let message = "The API key does not open the project that was named";
+        let named = named.to_str().ok().and_then(|named| named.parse::<ProjectId>().ok());
+        match named {
+            Some(named) if named == caller.project => {}
+            Some(named) if caller.is_admin() => match api.store.find_project(&caller.organization, &named).await? {
+                Some(project) => caller.project = project.id,
+                None => return refused(message),
+            },
+            Some(_) | None => return refused(message),
+        }
+    }
+    Ok(caller)
 }
 
 /// Finds the key among the headers. `Err` says why what is there cannot be one.

@@ -5,9 +5,11 @@
 //! description, so the OpenAPI document cannot miss one.
 
 mod activity;
+mod admin;
 mod agents;
 mod analytics;
 mod api;
+mod audit;
 mod auth;
 mod body;
 mod capacity;
@@ -30,6 +32,7 @@ mod git;
 mod history;
 mod idempotency;
 mod json;
+mod keys;
 mod limits;
 mod list;
 mod logs;
@@ -39,11 +42,13 @@ mod openapi;
 mod path;
 mod permissions;
 mod previews;
+mod projects;
 mod query;
 mod queue;
 mod router;
 mod runs;
 mod schedules;
+mod scopes;
 mod search;
 mod snapshots;
 mod stream;
@@ -53,6 +58,7 @@ mod timeline;
 mod timestamp;
 mod titles;
 mod trace;
+mod uses;
 mod wire_event;
 
 pub use api::{Api, Previews, Settings, Version};

@@ -1,24 +1,30 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
+use axum::http::Method;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Server,
+        extensions::Extensions,
         path::{Operation, ParameterIn, PathItem},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
-use crate::error::{ErrorBody, FieldError};
+use crate::{
+    error::{ErrorBody, FieldError},
+    scopes,
+};
 
 const DESCRIPTION: &str = "\
 Agents (the brain), environments (the computer), skills (the tools), threads (the work). Every route is served at `/` and \
 at `/v1`. Send an API key as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. Bodies are JSON whatever `Content-Type` \
 says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent field is left alone while `null` clears it. \
-Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`.";
+Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`. What a key must \
+be allowed is the scope in `x-required-scope`.";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 10] = [
     ("agents", "Stored instructions, a model and skills."),
     (
         "environments",
@@ -28,13 +34,17 @@ const TAGS: [(&str, &str); 7] = [
     ("git", "The repositories of an environment. Git runs in its container, which is started for it."),
     ("threads", "Conversations. A message starts a run, whose events are streamed."),
     ("schedules", "Work that starts by itself, at the moments of a calendar."),
+    ("projects", "The owners of everything. A key opens one."),
+    ("keys", "API keys, and what they may do."),
+    ("admin", "The keys and the log of a whole organization. Needs a key with the scope `admin`."),
     ("system", "The server itself. No key is needed."),
 ];
 
 /// Failures that any route with a key may answer with.
-const COMMON_FAILURES: [(&str, &str); 5] = [
+const COMMON_FAILURES: [(&str, &str); 6] = [
     ("400", "Something about the request is wrong; `message` says what"),
     ("401", "The API key is missing or not valid"),
+    ("403", "The API key may not do this; `message` names the scope that it lacks"),
     ("429", "Too many requests; `Retry-After` says when to try again"),
     ("500", "A fault of the server; its log says more"),
     ("503", "The server cannot work right now; `Retry-After` says when to try again"),
@@ -42,6 +52,17 @@ const COMMON_FAILURES: [(&str, &str); 5] = [
 
 /// Joins the documents of the routes without a key and of those with one.
 pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
+    for (path, item) in &mut keyed.paths.paths {
+        for (method, operation) in with_methods(item) {
+            // A route without a scope is open to nobody; a test finds it.
+            let Some(scope) = scopes::required(&method, path) else { continue };
+            operation.security = Some(vec![
+                SecurityRequirement::new("bearer", [scope.as_str()]),
+                SecurityRequirement::new("apiKey", [scope.as_str()]),
+            ]);
+            operation.extensions = Some(Extensions::from_iter([("x-required-scope", scope.as_str())]));
+        }
+    }
     for operation in keyed.paths.paths.values_mut().flat_map(operations) {
         for (status, description) in COMMON_FAILURES {
             let responses = &mut operation.responses.responses;
@@ -88,7 +109,18 @@ pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+    with_methods(item).map(|(_, operation)| operation)
+}
+
+fn with_methods(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let all = [
+        (Method::GET, &mut item.get),
+        (Method::PUT, &mut item.put),
+        (Method::POST, &mut item.post),
+        (Method::PATCH, &mut item.patch),
+        (Method::DELETE, &mut item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 fn failure(description: &str) -> RefOr<utoipa::openapi::Response> {

@@ -22,3 +22,20 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         }
     }
 }
+
+/// Gives a path as it stands in the table of routes, which is mounted twice.
+pub(crate) fn without_mount(path: &str) -> &str {
+    path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_mount_is_taken_off() {
+        for (path, expected) in [("/v1/agents", "/agents"), ("/agents", "/agents"), ("/v1x", "/v1x"), ("/v1", "/v1")] {
+            assert_eq!(without_mount(path), expected);
+        }
+    }
+}

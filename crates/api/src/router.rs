@@ -17,9 +17,10 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, activity, agents, analytics, auth, changes, context, control, copies, cors, diffs, drain, environments,
-    events, feedback, files, git, idempotency, limits::Limits, logs, messages, models, openapi::document, permissions,
-    previews, queue, runs, schedules, search, snapshots, system, threads, timeline, titles, trace,
+    Api, Error, activity, admin, agents, analytics, audit, auth, changes, context, control, copies, cors, diffs, drain,
+    environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages, models,
+    openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, snapshots, system,
+    threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -56,6 +57,10 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(permissions::routes())
         .merge(context::routes())
         .merge(schedules::routes())
+        .merge(keys::routes())
+        .merge(projects::routes())
+        .merge(admin::routes())
+        .merge(audit::routes())
 }
 
 /// Makes the service. It wants `ConnectInfo<SocketAddr>`, to tell clients with wrong keys apart.
@@ -66,6 +71,9 @@ pub fn router(api: Api) -> Router {
     // A route layer runs only where a route matches: what is not served is 404 or 405 with and without a key.
     let keyed: Router<Api> = Router::from(keyed_routes())
         .route_layer(from_fn_with_state(api.clone(), idempotency::layer))
+        .route_layer(from_fn(scopes::layer))
+        // Outside of the scopes: who tried what they may not do is in the log.
+        .route_layer(from_fn_with_state(api.clone(), audit::layer))
         .route_layer(authenticate);
     let routes = open.merge(keyed).method_not_allowed_fallback(method_not_allowed);
     Router::new()

@@ -9,6 +9,7 @@ use axum::{
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use domain::{
     ThreadId,
+    scope::Scope,
     thread::{Thread, ThreadStatus as Status},
 };
 use serde::{Deserialize, Serialize};
@@ -92,7 +93,8 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
 /// Create a thread, and start a run in it if there is a message
 ///
 /// With a message the answer is the run's events as they happen (`text/event-stream`), beginning with `thread.created`,
-/// unless `stream` is false: then it is JSON at once, without waiting for the run. Without a message it is JSON.
+/// unless `stream` is false: then it is JSON at once, without waiting for the run. Without a message it is JSON. A message
+/// wants the scope `execute` besides.
 #[utoipa::path(post, path = "/threads", tag = "threads",
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same request")),
     request_body = CreateThread,
@@ -121,6 +123,7 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
         return Ok((StatusCode::CREATED, Json(CreatedThread { thread: thread.into(), run: None, admission: None }))
             .into_response());
     }
+    caller.require(Scope::Execute)?;
     let wants_stream = work.wants_stream();
     // Nothing is under way in a new thread; a mode that there is not is wrong all the same.
     work.if_busy()?;

@@ -18,6 +18,10 @@ use crate::Error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// How a request is called, in the log and towards its client.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub String);
+
 /// Runs a request in its span, counts it, and names it to the client.
 pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     for name in [header::AUTHORIZATION, HeaderName::from_static("x-api-key")] {
@@ -29,6 +33,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         Some(id) if is_request_id(id.as_bytes()) => id.clone(),
         _ => HeaderValue::from_str(&Uuid::now_v7().to_string()).expect("a UUID is ASCII"),
     };
+    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     // The two mounts are one route.
     let route = route.strip_prefix("/v1").unwrap_or(route).to_owned();

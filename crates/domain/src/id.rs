@@ -70,6 +70,8 @@ macro_rules! ids {
 }
 
 ids! {
+    /// An organization: the owner of projects.
+    OrganizationId = "org";
     /// A project: the owner of everything, what an API key opens.
     ProjectId = "proj";
     /// A stored API key (not the key itself).

@@ -6,29 +6,34 @@
 pub mod address;
 pub mod agent;
 pub mod attachment;
+pub mod audit;
 pub mod build;
 pub mod change;
 pub mod environment;
 pub mod event;
 pub mod feedback;
 pub mod id;
+pub mod key;
 pub mod limits;
 pub mod message;
 pub mod money;
 pub mod path;
 pub mod permission;
 pub mod preview;
+pub mod project;
 pub mod repository;
 pub mod run;
 pub mod schedule;
 pub mod schema;
+pub mod scope;
 pub mod thread;
 pub mod title;
 pub mod word;
 
 pub use id::{
-    AgentId, ApiKeyId, BuildId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, PermissionRequestId,
-    PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId, ThreadId,
+    AgentId, ApiKeyId, BuildId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, OrganizationId,
+    PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId,
+    ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

@@ -5,8 +5,13 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use domain::{
+    ProjectId,
+    key::ApiKey,
+    scope::{Scope, Scopes},
+};
 use secrecy::{ExposeSecret, SecretString};
-use store::{Store, keys::ApiKey};
+use store::{Store, keys::NewKey};
 
 use crate::{
     cli::say,
@@ -33,6 +38,15 @@ pub(crate) enum Command {
         /// When it ends by itself, for example 30d
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         expires: Option<Duration>,
+        /// What it may do, for example threads:write (several times for several); everything in its project if absent
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = scope)]
+        scopes: Vec<Scope>,
+        /// Make it an administrator's: it opens every project of the organization
+        #[arg(long, conflicts_with = "scopes")]
+        admin: bool,
+        /// The project that it opens; the first one if absent
+        #[arg(long, value_name = "ID", value_parser = project)]
+        project: Option<ProjectId>,
     },
     /// List all keys
     List,
@@ -49,6 +63,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     // Longer ones do not fit the calendar.
     let longest = Duration::from_secs(100 * 366 * 86_400);
     duration.filter(|duration| *duration <= longest).ok_or_else(|| "must be a duration like 12h or 30d".to_owned())
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    text.parse().map_err(|_| {
+        let known: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        format!("must be one of {}", known.join(", "))
+    })
+}
+
+fn project(text: &str) -> Result<ProjectId, String> {
+    text.parse().map_err(|err: domain::InvalidId| err.to_string())
 }
 
 pub(crate) async fn run(loaded: Loaded, command: Command) -> anyhow::Result<ExitCode> {
@@ -82,12 +107,23 @@ struct Said {
 
 async fn execute(store: &Store, command: Command, now: DateTime<Utc>) -> anyhow::Result<Said> {
     match command {
-        Command::Create { name, expires } => {
-            let expires_at = expires.map(|expires| now + expires);
-            let project = store.default_project().await?;
-            let (key, text) = store.create_key(&project, &name, expires_at).await.context("cannot make the key")?;
+        Command::Create { name, expires, scopes, admin, project } => {
+            let scopes = match (admin, scopes.is_empty()) {
+                (true, _) => Scopes::admin(),
+                (false, true) => Scopes::all(),
+                (false, false) => Scopes::new(scopes),
+            };
+            let project = match project {
+                Some(project) => project,
+                None => store.default_project().await?,
+            };
+            let new = NewKey { expires_at: expires.map(|expires| now + expires), scopes, ..NewKey::named(name) };
+            let (key, text) = store.create_key_with(&project, new).await.context("cannot make the key")?;
             let until = key.expires_at.map(|at| format!(", valid until {}", show_time(at))).unwrap_or_default();
-            let said = format!("created the key {} named {:?}{until}; it is shown only now\n", key.id, key.name);
+            let said = format!(
+                "created the key {} named {:?} for {}{until}; it is shown only now\n",
+                key.id, key.name, key.scopes
+            );
             Ok(Said { key: Some(text), text: said })
         }
         Command::List => Ok(Said { key: None, text: table(&store.list_keys().await?, now) }),
@@ -98,16 +134,11 @@ async fn execute(store: &Store, command: Command, now: DateTime<Utc>) -> anyhow:
     }
 }
 
-/// Tells whether the key opens the API.
-pub(crate) fn is_valid(key: &ApiKey, now: DateTime<Utc>) -> bool {
-    key.revoked_at.is_none() && key.expires_at.is_none_or(|expires_at| expires_at > now)
-}
-
 fn table(keys: &[ApiKey], now: DateTime<Utc>) -> String {
     if keys.is_empty() {
         return "there is no key; make one with: atelier keys create\n".to_owned();
     }
-    let head = ["ID", "KEY", "NAME", "CREATED", "LAST USED", "STATUS"].map(str::to_owned);
+    let head = ["ID", "KEY", "NAME", "MAY", "CREATED", "LAST USED", "STATUS"].map(str::to_owned);
     let rows = keys.iter().map(|key| {
         let status = match (key.revoked_at, key.expires_at) {
             (Some(at), _) => format!("revoked {}", show_time(at)),
@@ -117,10 +148,11 @@ fn table(keys: &[ApiKey], now: DateTime<Utc>) -> String {
         };
         let last_used = key.last_used_at.map_or("never".to_owned(), show_time);
         let name: String = key.name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        [key.id.to_string(), format!("{}…", key.prefix), name, show_time(key.created_at), last_used, status]
+        let may = key.scopes.to_string();
+        [key.id.to_string(), format!("{}…", key.prefix), name, may, show_time(key.created_at), last_used, status]
     });
-    let rows: Vec<[String; 6]> = std::iter::once(head).chain(rows).collect();
-    let widths: [usize; 6] =
+    let rows: Vec<[String; 7]> = std::iter::once(head).chain(rows).collect();
+    let widths: [usize; 7] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     rows.iter()
         .map(|row| {
@@ -151,11 +183,20 @@ mod tests {
 
         assert!(execute(store, Command::List, now).await.unwrap().text.starts_with("there is no key"));
         let expires = Some(Duration::from_secs(86_400));
-        let create = Command::Create { name: "laptop".into(), expires };
+        let create = Command::Create {
+            name: "laptop".into(),
+            expires,
+            scopes: vec![Scope::ThreadsWrite, Scope::Execute],
+            admin: false,
+            project: None,
+        };
         let key = execute(store, create, now).await.unwrap().key.expect("a key");
         assert!(store.find_caller(&key).await.unwrap().is_some());
         let listed = execute(store, Command::List, now).await.unwrap().text;
-        assert!(listed.contains("laptop") && listed.contains("valid until"), "{listed}");
+        assert!(
+            listed.contains("laptop") && listed.contains("threads:write, execute") && listed.contains("valid until"),
+            "{listed}"
+        );
         assert!(!listed.contains(key.expose_secret()));
         let later = execute(store, Command::List, now + Duration::from_secs(2 * 86_400)).await.unwrap().text;
         assert!(later.contains("expired"), "{later}");

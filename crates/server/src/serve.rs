@@ -15,11 +15,13 @@ use std::{
 use anyhow::{Context, bail};
 use api::Api;
 use chrono::Utc;
+use domain::scope::Scopes;
 use executor::Executor;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use preview::Previews;
 use sandbox::Sandboxes;
 use secrecy::ExposeSecret;
+use store::keys::NewKey;
 use tokio::{net::TcpListener, time::interval};
 
 use crate::{
@@ -27,7 +29,7 @@ use crate::{
     config::{Loaded, is_public},
     data_dir::DataDir,
     database::Database,
-    disks, http, images, keys,
+    disks, http, images,
     lifecycle::Lifecycle,
     log, models, previews, reconcile, sweep, titles, wiring,
 };
@@ -133,7 +135,7 @@ async fn prepare(loaded: &Loaded, data_dir: &DataDir, database: &Database, addre
     }
     let project = store.default_project().await?;
     let all = store.list_keys().await?;
-    if is_public(address) && !all.iter().any(|key| keys::is_valid(key, Utc::now())) {
+    if is_public(address) && !all.iter().any(|key| key.is_active(Utc::now())) {
         bail!(
             "server.listen (from {}) is {address}, which others can reach, and there is no valid API key: make one first \
              with `atelier keys create`, or listen on 127.0.0.1",
@@ -141,7 +143,9 @@ async fn prepare(loaded: &Loaded, data_dir: &DataDir, database: &Database, addre
         );
     }
     if all.is_empty() {
-        let (_, key) = store.create_key(&project, "first", None).await?;
+        // Whoever starts the server is the one who may do everything.
+        let first = NewKey { scopes: Scopes::admin(), ..NewKey::named("first") };
+        let (_, key) = store.create_key_with(&project, first).await?;
         data_dir.write_api_key(&key)?;
         tracing::info!(file = %data_dir.api_key_file().display(), "made the first API key");
         // Not into a log, which is what standard output is when it is no terminal.

@@ -9,6 +9,7 @@
 
 pub mod agents;
 pub mod analytics;
+pub mod audit;
 pub mod builds;
 pub mod changes;
 pub mod context;

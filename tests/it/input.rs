@@ -1,7 +1,11 @@
 //! Bad input on every route: a sentence, never a crash.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
+use futures::{StreamExt, stream};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 use system_tests::{Answer, World};
@@ -104,6 +108,26 @@ const PARTS: [&str; 12] = [
     "%25%32%65",
 ];
 
+/// Queries of lists.
+const QUERIES: [&str; 13] = [
+    "limit=x",
+    "limit=-1",
+    "limit=99999999999999999999",
+    "offset=-5",
+    "after=x&before=%00",
+    "order=sideways",
+    "stream=maybe",
+    "depth=x&path=%00",
+    "path=../..",
+    "status=%FF",
+    "createdAfter=never",
+    "limit=1&limit=2",
+    "&&=&=",
+];
+
+/// How many requests to one route are under way together.
+const AT_ONCE: usize = 8;
+
 /// Puts `part` where the path has a parameter; the id of what exists where there is one and `part` says so.
 fn fill(path: &str, ids: &[(&str, &str)], part: Option<&str>) -> String {
     let mut filled = String::new();
@@ -152,6 +176,7 @@ async fn bad_input_on_any_route_is_a_client_error_with_a_sentence() {
     let ids = [("/environments/", environment.as_str()), ("/threads/", &thread), ("/agents/", agent)];
     let mut wrong = Vec::new();
     let mut count = 0;
+    let bodies = bodies();
     for route in routes(&world).await {
         for name in METHODS {
             let method = Method::from_bytes(name.to_uppercase().as_bytes()).expect("a method");
@@ -164,50 +189,40 @@ async fn bad_input_on_any_route_is_a_client_error_with_a_sentence() {
                 }
                 continue;
             }
+            let mut requests = Vec::new();
             if route.path.contains('{') {
                 for part in PARTS {
                     let request = world.request(method.clone(), &fill(&route.path, &ids, Some(part))).json(&json!({}));
-                    check(&mut wrong, &format!("{name} {} with {part}", route.path), &answer(request).await);
-                    count += 1;
+                    requests.push((format!("{name} {} with {part}", route.path), request));
                 }
             }
+            let filled = fill(&route.path, &ids, None);
             if name == "get" {
-                for query in [
-                    "limit=x",
-                    "limit=-1",
-                    "limit=99999999999999999999",
-                    "offset=-5",
-                    "after=x&before=%00",
-                    "order=sideways",
-                    "stream=maybe",
-                    "depth=x&path=%00",
-                    "path=../..",
-                    "status=%FF",
-                    "createdAfter=never",
-                    "limit=1&limit=2",
-                    "&&=&=",
-                ] {
-                    let path = format!("{}?{query}", fill(&route.path, &ids, None));
-                    check(&mut wrong, &format!("{name} {path}"), &answer(world.request(Method::GET, &path)).await);
-                    count += 1;
+                for query in QUERIES {
+                    let path = format!("{filled}?{query}");
+                    requests.push((format!("{name} {path}"), world.request(Method::GET, &path)));
                 }
-                continue;
             }
             // What exists must not be deleted by the first of many tries; bodies on DELETE are not read anyway.
-            let bodies = if name == "delete" || route.path.ends_with("/start") { Vec::new() } else { bodies() };
-            for (what, body) in bodies {
+            let has_body = !matches!(name, "get" | "delete") && !route.path.ends_with("/start");
+            for (what, body) in bodies.iter().filter(|_| has_body) {
                 for content_type in
                     ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
                 {
-                    let request = world.request(method.clone(), &fill(&route.path, &ids, None));
+                    let request = world.request(method.clone(), &filled);
                     let request = request.header(header::CONTENT_TYPE, content_type).body(body.clone());
-                    check(
-                        &mut wrong,
-                        &format!("{name} {} with {what} as {content_type}", route.path),
-                        &answer(request).await,
-                    );
-                    count += 1;
+                    requests.push((format!("{name} {} with {what} as {content_type}", route.path), request));
                 }
+            }
+            let began = Instant::now();
+            let answers = requests.into_iter().map(async |(what, request)| (what, answer(request).await));
+            let answers: Vec<_> = stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
+            count += answers.len();
+            for (what, got) in answers {
+                check(&mut wrong, &what, &got);
+            }
+            if began.elapsed() > Duration::from_secs(5) {
+                println!("{name} {} takes {:?}", route.path, began.elapsed());
             }
         }
     }

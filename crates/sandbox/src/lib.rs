@@ -32,6 +32,7 @@ mod sandboxes;
 mod slot;
 mod spec;
 mod status;
+mod stdio;
 mod trial;
 mod warm;
 pub mod workspace;
@@ -51,6 +52,7 @@ pub use runtimes::Available;
 pub use sandbox::{Command, FileContent, Sandbox, Task, Written};
 pub use sandboxes::Sandboxes;
 pub use status::Status;
+pub use stdio::{LastWords, Stdio};
 pub use trial::Trial;
 pub use workspace::Workspace;
 

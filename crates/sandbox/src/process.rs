@@ -54,6 +54,11 @@ impl Process {
         Self { sandbox, connection, exit: None, deadline, _in_use: in_use }
     }
 
+    /// Gives the way to the command, and what keeps its container in use.
+    pub(crate) fn into_parts(self) -> (Connection, InUse) {
+        (self.connection, self._in_use)
+    }
+
     /// Gives the next output, `None` once the command has ended and [`exit`](Self::exit) is known.
     ///
     /// The end is that of the command itself with its pipes drained, or 200 ms later when something it left running

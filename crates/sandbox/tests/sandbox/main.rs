@@ -16,5 +16,6 @@ mod limits;
 mod network;
 mod places;
 mod ports;
+mod stdio;
 mod warm;
 mod world;

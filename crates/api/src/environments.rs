@@ -26,8 +26,9 @@ use crate::{
 };
 
 use input::{CreateEnvironment, EnvironmentInput};
-pub(crate) use view::EnvironmentView;
+pub(crate) use servers::mask as mask_server;
 use view::{DefaultEnvironment, EnvironmentEnvelope};
+pub(crate) use view::{EnvironmentView, McpServer};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()

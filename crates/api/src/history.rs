@@ -107,6 +107,7 @@ impl Call {
             Some(Detail::FileRead { path, .. } | Detail::FileWrite { path, .. }) => Some(path.clone()),
             Some(Detail::Search { pattern, .. }) => Some(pattern.clone()),
             Some(Detail::Fetch { url, .. }) => Some(url.clone()),
+            Some(Detail::Mcp { server, tool, .. }) => Some(format!("{tool} of {server}")),
             Some(Detail::Todos { .. }) => None,
             None => first_text(&self.input),
         };
@@ -125,7 +126,11 @@ impl Call {
             Detail::FileRead { path, .. } => Some((path, "read")),
             Detail::FileWrite { path, is_new: true, .. } => Some((path, "created")),
             Detail::FileWrite { path, is_new: false, .. } => Some((path, "modified")),
-            Detail::Command { .. } | Detail::Search { .. } | Detail::Todos { .. } | Detail::Fetch { .. } => None,
+            Detail::Command { .. }
+            | Detail::Search { .. }
+            | Detail::Todos { .. }
+            | Detail::Mcp { .. }
+            | Detail::Fetch { .. } => None,
         }
     }
 }

@@ -36,6 +36,7 @@ mod keys;
 mod limits;
 mod list;
 mod logs;
+mod mcp;
 mod messages;
 mod models;
 mod openapi;

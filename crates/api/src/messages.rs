@@ -21,6 +21,7 @@ use crate::{
     capacity::{self, Room},
     error::ErrorBody,
     list::List,
+    mcp,
     path::Path,
     query::{self, Query},
     runs::RunView,
@@ -148,17 +149,20 @@ async fn send_message(
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
     let extras = work.take_extras();
     let mut run = work.into_run(Vec::new(), idempotency)?;
-    let brings_more =
-        !extras.is_empty() || run.options.response_schema.is_some() || !run.options.setup_scripts.is_empty();
+    let brings_more = !extras.is_empty()
+        || run.options.response_schema.is_some()
+        || !run.options.setup_scripts.is_empty()
+        || run.options.stored.contains_key(mcp::FIELD);
     if if_busy == IfBusy::Steer && brings_more {
-        let message = "steer cannot be together with attachments, secrets, setupScripts or a responseSchema: the run that \
-                       reads the message has begun";
+        let message = "steer cannot be together with attachments, secrets, setupScripts, mcpServers or a responseSchema: \
+                       the run that reads the message has begun";
         return Err(Error::invalid_field("mode", message));
     }
     if !extras.is_empty() {
         let thread = find_thread(&api, &caller, &id).await?;
         extras.add_to(&api, &thread.environment_id, &mut run).await?;
     }
+    mcp::seal(&api, &mut run);
     let accepted = api.store.send(&caller.project, &id, run, if_busy).await?;
     let is_held = matches!(accepted, Accepted::Held(_));
     // A run that waits for its thread does not wait for room yet.

@@ -26,6 +26,7 @@ use crate::{
     environments,
     error::ErrorBody,
     list::List,
+    mcp,
     messages::{MessageView, PutOff, Work, WorkRequest},
     path::Path,
     query::{self, Query},
@@ -135,6 +136,7 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
         environments::find(&api, &caller, &new.environment_id).await?;
         extras.add_to(&api, &new.environment_id, &mut run).await?;
     }
+    mcp::seal(&api, &mut run);
     let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
     if wants_stream && room == Room::Later {
         return Ok(stream::put_off(&api, &started).await?);

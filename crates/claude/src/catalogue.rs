@@ -50,6 +50,8 @@ pub struct ThinkingSupport {
     pub enabled: bool,
     pub disabled: bool,
     pub between_tools: bool,
+    /// Whether its thinking is good only behind the very system prompt, tools and messages it was made behind.
+    pub is_bound: bool,
 }
 
 /// Micro-dollars per million tokens: 3,000,000 is $3.

@@ -29,7 +29,7 @@ pub use client::{Client, Options};
 pub use conversation::{Conversation, Role};
 pub use error::Error;
 pub use models::ModelInfo;
-pub use request::{Caching, Effort, Request, Thinking, ThinkingDisplay, Tool};
+pub use request::{BlockBinding, Caching, Effort, Request, Thinking, ThinkingDisplay, Tool};
 pub use response::{Response, StopReason};
 pub use stream::Update;
 pub use usage::{Iteration, Usage};

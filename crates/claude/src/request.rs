@@ -68,6 +68,8 @@ pub enum Thinking {
     Adaptive {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         display: Option<ThinkingDisplay>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        block_binding: Option<BlockBinding>,
     },
     /// Models before 4.6. At least 1024 and less than `max_tokens`.
     Enabled {
@@ -76,6 +78,14 @@ pub enum Thinking {
     Disabled,
     /// Short notes between tool calls instead of deep thinking; Sonnet 5.5 on.
     BetweenTools,
+}
+
+/// What becomes of thinking that was made under another prefix (system prompt, tools, earlier messages) than it is sent
+/// back under. Wants the beta `thinking-binding-controls-2026-08-01`; without, the request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "prefix_mismatch_behavior", rename_all = "snake_case")]
+pub enum BlockBinding {
+    DropBlock,
 }
 
 /// Whether thinking blocks carry text or only their signature.

@@ -218,6 +218,14 @@ pub enum Detail {
     Todos {
         todos: Value,
     },
+    /// A call of an MCP server's tool, by the server's own name for it. `arguments` is JSON.
+    Mcp {
+        server: String,
+        tool: String,
+        arguments: String,
+        output: String,
+        error: Option<String>,
+    },
     Fetch {
         url: String,
         status: u16,

@@ -15,6 +15,7 @@ pub mod feedback;
 pub mod id;
 pub mod key;
 pub mod limits;
+pub mod mcp;
 pub mod message;
 pub mod money;
 pub mod path;

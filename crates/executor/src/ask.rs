@@ -10,7 +10,7 @@ use domain::{
 use futures::StreamExt;
 use store::leases::Checkpoint;
 
-use crate::{computer::Computer, drive::Driver, error::End};
+use crate::{computer::Computer, drive::Driver, error::End, mcp};
 
 /// Replies that broke off in the middle and are asked for again.
 const MAX_BROKEN_REPLIES: u32 = 2;
@@ -44,10 +44,11 @@ impl Driver<'_> {
         &mut self,
         request: &mut claude::Request,
         conversation: &claude::Conversation,
+        computer: &Computer,
     ) -> Result<(Response, Vec<Block>), End> {
         let mut broken = 0;
         loop {
-            match self.ask_once(request, conversation).await? {
+            match self.ask_once(request, conversation, computer).await? {
                 Ok(reply) => return Ok(reply),
                 Err(err) if err.after_output() && err.is_retryable() && broken < MAX_BROKEN_REPLIES => {
                     broken += 1;
@@ -83,18 +84,23 @@ impl Driver<'_> {
     pub(crate) fn with_model(&self, request: &claude::Request, model: &str) -> claude::Request {
         let known = self.parts.catalogue.find(model);
         let most = known.and_then(|known| u32::try_from(known.max_output_tokens).ok()).unwrap_or(u32::MAX);
-        claude::Request {
+        let mut other = claude::Request {
             model: model.to_owned(),
             max_tokens: request.max_tokens.min(most),
             effort: request.effort.filter(|effort| known.is_some_and(|known| known.effort.contains(effort))),
             ..request.clone()
+        };
+        if !known.is_some_and(|known| known.thinking.is_bound) {
+            mcp::unbind(&mut other);
         }
+        other
     }
 
     async fn ask_once(
         &mut self,
         request: &claude::Request,
         conversation: &claude::Conversation,
+        computer: &Computer,
     ) -> Result<Result<(Response, Vec<Block>), claude::Error>, End> {
         let mut blocks = Vec::new();
         let mut updates = pin!(self.parts.claude.stream(request, conversation));
@@ -114,7 +120,10 @@ impl Driver<'_> {
                         self.log(LogLevel::Warning, "model", message).await?;
                     }
                     Update::Block(block) => blocks.push(block),
-                    Update::ToolInput { name, .. } => self.steps.expect(&name),
+                    Update::ToolInput { name, .. } => {
+                        self.steps.expect(&name);
+                        computer.expect(&name);
+                    }
                     Update::Started { .. } => {}
                 },
             }

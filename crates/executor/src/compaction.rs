@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::{
     answer::Expectation,
     computer::Computer,
-    conversation::{self, COMPACTION, Loaded, SYSTEM, USER},
+    conversation::{self, COMPACTION, Loaded, SYSTEM, TOOLS, USER},
     drive::Driver,
     error::End,
     summary::{self, Compaction, Facts},
@@ -180,7 +180,7 @@ impl Driver<'_> {
         // From here on exactly as after a crash.
         let entries = self.parts.store.load_transcript(&self.run.thread_id).await?;
         *loaded = conversation::load(&entries, &self.run.id)?;
-        for (role, blocks) in self.opening.iter().filter(|(role, _)| *role != SYSTEM) {
+        for (role, blocks) in self.opening.iter().filter(|(role, _)| *role != SYSTEM && *role != TOOLS) {
             conversation::push(&mut loaded.conversation, role, blocks)?;
         }
         if let Some(system) = loaded.system.take() {

@@ -1,6 +1,6 @@
 //! The computer of a run: its tools, and the container that starts while the model thinks.
 
-use domain::{environment::Environment, run::Run};
+use domain::{environment::Environment, mcp::SEALED_KEY, run::Run};
 use sandbox::{Network, Sandbox, Workspace};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::AbortHandle;
@@ -8,13 +8,15 @@ use tokio::task::AbortHandle;
 use crate::{
     drive::Parts,
     error::End,
-    tools::{Call, Context, Outcome, ToolError, Tools},
+    mcp::Servers,
+    tools::{self, Call, Context, Outcome, ToolError, Tools},
 };
 
 /// What a run works with. Dropping it ends nothing that runs on the computer.
 pub(crate) struct Computer {
     tools: Tools,
     context: std::sync::Arc<Context>,
+    servers: Servers,
     workspace: Workspace,
     is_running: bool,
     warming: Option<AbortHandle>,
@@ -40,16 +42,21 @@ impl Computer {
             .workspace(&environment.id)
             .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
         let is_running = parts.sandboxes.is_open(&spec);
+        let (sealed, secrets): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|(key, _)| key == SEALED_KEY);
+        let of_message = servers_of_message(run, sealed.first().map(|(_, text)| text));
         let values: Vec<SecretString> = secrets.iter().map(|(_, value)| value.clone()).collect();
-        let context = Context::new(
-            parts.sandboxes.clone(),
-            spec,
-            run.id.as_str(),
-            variables(run, environment, secrets),
-            parts.web.clone(),
+        let variables = variables(run, environment, secrets);
+        let servers = Servers::new(
+            &environment.settings.mcp_servers,
+            &of_message,
+            has_internet,
+            |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
+            &parts.options.mcp,
         );
-        let context = context.hiding(values.iter().map(ExposeSecret::expose_secret));
-        Ok(Self { tools: Tools::new(has_internet), context: context.into(), workspace, is_running, warming: None })
+        let context = Context::new(parts.sandboxes.clone(), spec, run.id.as_str(), variables, parts.web.clone());
+        let context = context.hiding(values.iter().map(ExposeSecret::expose_secret).chain(servers.secrets()));
+        let tools = Tools::new(has_internet);
+        Ok(Self { tools, context: context.into(), servers, workspace, is_running, warming: None })
     }
 
     /// Tells whether the container ran when the run began.
@@ -93,8 +100,24 @@ impl Computer {
         &self.workspace
     }
 
+    /// Describes all tools to the model, sorted by name.
     pub(crate) fn definitions(&self) -> Vec<claude::Tool> {
-        self.tools.definitions()
+        let mut definitions = self.tools.definitions();
+        definitions.extend(self.servers.definitions());
+        definitions
+    }
+
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    pub(crate) fn context(&self) -> &std::sync::Arc<Context> {
+        &self.context
+    }
+
+    /// The model is about to call a tool.
+    pub(crate) fn expect(&self, name: &str) {
+        self.servers.expect(name, &self.context);
     }
 
     pub(crate) fn is_parallel_safe(&self, name: &str) -> bool {
@@ -102,6 +125,10 @@ impl Computer {
     }
 
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Outcome, ToolError> {
+        if Servers::are_asked(call.name) {
+            let result = self.servers.call(&self.context, call).await;
+            return tools::clean(&self.context, result);
+        }
         self.tools.call(&self.context, call).await
     }
 }
@@ -112,6 +139,13 @@ impl Drop for Computer {
             warming.abort();
         }
     }
+}
+
+/// Gives the MCP servers that came with a message. They are sealed, as their tokens may be in them.
+fn servers_of_message(run: &Run, sealed: Option<&SecretString>) -> Vec<serde_json::Value> {
+    let sealed = sealed.and_then(|text| serde_json::from_str(text.expose_secret()).ok());
+    let stored = || run.options.stored.get("mcpServers").and_then(serde_json::Value::as_array).cloned();
+    sealed.or_else(stored).unwrap_or_default()
 }
 
 /// The variables of the run's commands; of one name, the narrower wins: message, secret, environment.

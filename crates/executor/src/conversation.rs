@@ -19,6 +19,8 @@ use store::transcript::Entry;
 use crate::{error::End, summary::Compaction, tools::ResultBlock};
 
 pub(crate) const SYSTEM: &str = "system";
+/// The tools from here on: not for the model, but for whoever must know whether they were the same before.
+pub(crate) const TOOLS: &str = "tools";
 pub(crate) const COMPACTION: &str = "compaction";
 pub(crate) const CLEAR: &str = "clear";
 pub(crate) const USER: &str = "user";
@@ -35,6 +37,12 @@ pub(crate) struct Loaded {
     pub system: Option<Vec<String>>,
     /// The newest instructions the model was told.
     pub told: Option<Vec<String>>,
+    /// What tells the tools of the MCP servers that the last request offered from others.
+    pub tools: Option<String>,
+    /// Whether there are replies that were made when other tools were offered.
+    pub have_tools_changed: bool,
+    /// Whether the model has said anything.
+    pub has_replies: bool,
     /// Calls of the last reply that have no result.
     pub open_calls: Vec<ToolUse>,
     /// Whether this run has written anything yet.
@@ -49,6 +57,9 @@ impl Loaded {
             conversation: Conversation::new(),
             system: None,
             told: None,
+            tools: None,
+            have_tools_changed: false,
+            has_replies: false,
             open_calls: Vec::new(),
             has_begun: false,
             last_reply: None,
@@ -81,11 +92,18 @@ pub(crate) fn load(entries: &[Entry], run: &RunId) -> Result<Loaded, End> {
             loaded.told = Some(parts);
             continue;
         }
+        if entry.role == TOOLS {
+            let tools = serde_json::from_str(&entry.blocks).map_err(End::caused("internal_error", unreadable()))?;
+            loaded.have_tools_changed |= loaded.has_replies && loaded.tools != tools;
+            loaded.tools = tools;
+            continue;
+        }
         push(&mut loaded.conversation, &entry.role, &entry.blocks)?;
         let contents = blocks::look_into(&entry.blocks).map_err(End::caused("internal_error", unreadable()))?;
         // Answers alone are no beginning: a run may have closed the gaps of the one before it and then been cut off.
         loaded.has_begun |= entry.run_id == *run && contents.answers.is_empty();
         if entry.role == ASSISTANT {
+            loaded.has_replies = true;
             loaded.last_reply = (entry.run_id == *run && contents.tool_uses.is_empty()).then_some(contents.text);
             loaded.open_calls = contents.tool_uses;
         } else {

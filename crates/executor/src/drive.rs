@@ -175,6 +175,7 @@ impl Driver<'_> {
             return Err(End::failed("agent_deleted", message));
         }
         let mut computer = Computer::new(self.parts, run, &environment, secrets).await?;
+        computer.servers().recall(store, &run.environment_id).await?;
         self.window = Window::new(usage.as_ref());
         self.read_bounds(agent.as_ref()).await?;
         if run.options.kind == RunKind::Compact {
@@ -306,6 +307,7 @@ impl Driver<'_> {
         let mut nudges = 0;
         // A reply that the back end paused is sent back as it is, with nothing said after it.
         let mut is_paused = false;
+        self.prepare_servers(computer).await?;
         // What was asked about in the last reply is acted upon before the model is asked again.
         self.settle_calls(&mut loaded.conversation, computer).await?;
         loop {
@@ -322,8 +324,9 @@ impl Driver<'_> {
             self.compact_if_full(&mut request, loaded).await?;
             // The summary was a model call too, and may have been the last that the run could afford.
             self.check_bounds()?;
+            self.offer_tools(&mut request, loaded, computer).await?;
             let asked_at = Instant::now();
-            let (response, blocks) = match self.ask(&mut request, &loaded.conversation).await {
+            let (response, blocks) = match self.ask(&mut request, &loaded.conversation, computer).await {
                 Err(end) if end.is_window_exceeded() => {
                     self.make_room(&mut request, loaded, end).await?;
                     continue;
@@ -343,6 +346,7 @@ impl Driver<'_> {
             is_paused = response.stop_reason == StopReason::PauseTurn;
             if !response.content.get().starts_with("[]") {
                 conversation::push(&mut loaded.conversation, ASSISTANT, response.content.get())?;
+                loaded.has_replies = true;
             }
             self.open = response.tool_uses;
             for (call, text) in &judged.denied {

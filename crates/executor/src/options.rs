@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::mcp;
+
 /// How runs are driven. [`Default`] gives what the default settings file says.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -27,6 +29,8 @@ pub struct Options {
     pub permission_expiry: Duration,
     /// How git is used for the repositories of messages.
     pub git: Arc<sandbox::git::Options>,
+    /// How MCP servers are used.
+    pub mcp: mcp::Options,
     /// Images built at once by this process.
     pub concurrent_builds: usize,
     /// How long building an image may take.
@@ -61,6 +65,7 @@ impl Default for Options {
             compact_at_percent: 80,
             permission_expiry: Duration::from_secs(7 * 24 * 3600),
             git: Arc::default(),
+            mcp: mcp::Options::default(),
             concurrent_builds: 2,
             build_timeout: Duration::from_secs(30 * 60),
             default_model: "claude-sonnet-5-5".into(),

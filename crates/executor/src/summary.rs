@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::transcript::Entry;
 
-use crate::conversation::{ASSISTANT, CLEAR, COMPACTION, SYSTEM};
+use crate::conversation::{ASSISTANT, CLEAR, COMPACTION, SYSTEM, TOOLS};
 
 /// The role's entry in the transcript. It replaces, for the model, everything before it.
 ///
@@ -93,7 +93,7 @@ impl Facts {
         let mut facts = Self::default();
         for entry in entries {
             match entry.role.as_str() {
-                SYSTEM | CLEAR => {}
+                SYSTEM | TOOLS | CLEAR => {}
                 COMPACTION => facts = Compaction::read(entry)?.facts,
                 ASSISTANT => {
                     for call in blocks::look_into(&entry.blocks)?.tool_uses {
@@ -178,7 +178,7 @@ pub(crate) fn transcribe(entries: &[Entry], max_bytes: usize) -> Result<Option<S
     let (mut text, mut is_empty) = (String::new(), true);
     for entry in entries {
         match entry.role.as_str() {
-            SYSTEM => {}
+            SYSTEM | TOOLS => {}
             CLEAR => (text, is_empty) = (String::new(), true),
             COMPACTION => {
                 is_empty = true;

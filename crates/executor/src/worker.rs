@@ -43,6 +43,7 @@ impl Executor {
         web: tools::web::Client,
         options: Options,
     ) -> Self {
+        let web = web.reaching(&options.mcp.allowed);
         Self { parts: Arc::new(Parts { store, sandboxes, ledger, claude, catalogue, web, options }) }
     }
 

@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) history: History,
     pub(crate) git: Git,
     pub(crate) builds: Builds,
+    pub(crate) mcp: Mcp,
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
@@ -197,6 +198,26 @@ pub(crate) struct Builds {
     pub(crate) ca_certificates: Option<PathBuf>,
     #[serde(deserialize_with = "units::boolean")]
     pub(crate) mise: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mcp {
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) connect_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) first_wait: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) max_age: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) call_timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) max_call_time: Duration,
+    #[serde(deserialize_with = "units::bytes")]
+    pub(crate) max_message: u64,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) max_restarts: u32,
+    pub(crate) allow: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -89,6 +89,7 @@ async fn serve(
     let web = wiring::web_client(loaded)?;
     let claude = claude::Client::new(wiring::claude_options(config)?)?;
     let catalogue = Arc::new(wiring::catalogue(loaded)?);
+    let runs = wiring::executor_options(loaded)?;
 
     let Some(database) = lifecycle.soft.run_until_cancelled(Database::serve(config, data_dir)).await else {
         return Ok(ExitCode::SUCCESS);
@@ -106,14 +107,13 @@ async fn serve(
                 lifecycle.soft.clone(),
                 move || metrics.render(),
             );
-            *api.models.write().unwrap_or_else(PoisonError::into_inner) =
-                models::from_catalogue(&catalogue, &wiring::executor_options(config));
+            *api.models.write().unwrap_or_else(PoisonError::into_inner) = models::from_catalogue(&catalogue, &runs);
             api.make_title = Some(titles::maker(claude.clone(), catalogue.clone(), api.models.clone()));
             let options = wiring::preview_options(config, site);
             let (store, sandboxes) = (api.store.clone(), api.sandboxes.clone());
             let opener = Previews::new(store, sandboxes, options, lifecycle.soft.clone(), lifecycle.tracker.clone());
             previews::start(loaded, lifecycle, opener, listeners.previews);
-            start(loaded, lifecycle, api, Ends { claude, catalogue, web }, listeners.api);
+            start(loaded, lifecycle, api, Ends { claude, catalogue, web, runs }, listeners.api);
             announce(loaded, address);
             lifecycle.drained(config.runs.drain).await;
             Ok(())
@@ -164,11 +164,12 @@ struct Ends {
     claude: claude::Client,
     catalogue: Arc<claude::Catalogue>,
     web: executor::tools::web::Client,
+    runs: executor::Options,
 }
 
 /// Starts everything that lives until the process stops.
 fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener: TcpListener) {
-    let Ends { claude, catalogue, web } = ends;
+    let Ends { claude, catalogue, web, runs } = ends;
     let (soft, hard, tracker) = (&lifecycle.soft, &lifecycle.hard, &lifecycle.tracker);
     let executor = Executor::new(
         api.store.clone(),
@@ -177,7 +178,7 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
         claude.clone(),
         catalogue.clone(),
         web,
-        wiring::executor_options(&loaded.config),
+        runs.clone(),
     );
     lifecycle.spawn_vital("executor", executor.run(soft.clone(), hard.clone()));
     let warm = api.sandboxes.clone();
@@ -188,7 +189,7 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     let keep = loaded.config.builds.keep;
     tracker.spawn(images::run(api.store.clone(), api.sandboxes.clone(), keep, soft.clone()));
     tracker.spawn(sweep::run(api.store.clone(), loaded.config.events.retention, soft.clone()));
-    let asking = models::ask(claude, catalogue, wiring::executor_options(&loaded.config), api.models.clone());
+    let asking = models::ask(claude, catalogue, runs, api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
     let limits = http::Limits {
         header_timeout: api.settings.header_timeout,

@@ -178,20 +178,40 @@ pub(crate) fn catalogue(loaded: &Loaded) -> anyhow::Result<claude::Catalogue> {
 
 /// The client of the tool WebFetch. It runs here and not in a container, and reaches what containers may reach.
 pub(crate) fn web_client(loaded: &Loaded) -> anyhow::Result<executor::tools::web::Client> {
-    let wrong = || format!("the setting sandbox.egress_allow (from {})", loaded.source("sandbox.egress_allow"));
-    let allowed = loaded
-        .config
-        .sandbox
-        .egress_allow
-        .iter()
-        .map(|network| network.parse().map_err(|err| anyhow::anyhow!("{} holds {network:?}: {err}", wrong())));
-    let allowed = allowed.collect::<Result<Vec<executor::tools::web::Allowed>, _>>()?;
+    let allowed = networks(loaded, "sandbox.egress_allow", &loaded.config.sandbox.egress_allow)?;
     executor::tools::web::Client::new(allowed).context("cannot make the client for web pages")
 }
 
-pub(crate) fn executor_options(config: &Config) -> executor::Options {
+/// Reads a setting that holds addresses and networks.
+fn networks(loaded: &Loaded, name: &str, values: &[String]) -> anyhow::Result<Vec<executor::tools::web::Allowed>> {
+    let wrong = || format!("the setting {name} (from {})", loaded.source(name));
+    let read =
+        |network: &String| network.parse().map_err(|err| anyhow::anyhow!("{} holds {network:?}: {err}", wrong()));
+    values.iter().map(read).collect()
+}
+
+/// How runs use MCP servers.
+fn mcp_options(loaded: &Loaded) -> anyhow::Result<executor::mcp::Options> {
+    let settings = &loaded.config.mcp;
+    Ok(executor::mcp::Options {
+        connection: mcp::Options {
+            connect_timeout: settings.connect_timeout,
+            call_timeout: settings.call_timeout,
+            max_call_time: settings.max_call_time,
+            max_message_bytes: usize::try_from(settings.max_message).unwrap_or(usize::MAX),
+        },
+        first_wait: settings.first_wait,
+        max_age: settings.max_age,
+        max_restarts: settings.max_restarts,
+        allowed: networks(loaded, "mcp.allow", &settings.allow)?,
+    })
+}
+
+pub(crate) fn executor_options(loaded: &Loaded) -> anyhow::Result<executor::Options> {
+    let config = &loaded.config;
     let settings = &config.runs;
-    executor::Options {
+    Ok(executor::Options {
+        mcp: mcp_options(loaded)?,
         concurrent_runs: settings.concurrent as usize,
         lease: settings.lease,
         poll: settings.poll,
@@ -207,7 +227,7 @@ pub(crate) fn executor_options(config: &Config) -> executor::Options {
         build_timeout: config.builds.timeout,
         default_model: config.model.default.to_string(),
         fallback_model: config.model.fallback.clone(),
-    }
+    })
 }
 
 fn history_options(config: &Config) -> ledger::Options {

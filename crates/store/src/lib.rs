@@ -23,6 +23,7 @@ pub mod hub;
 pub mod keys;
 pub mod leases;
 pub mod logs;
+pub mod mcp;
 pub mod messages;
 pub mod metrics;
 pub mod permissions;

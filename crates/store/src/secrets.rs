@@ -59,6 +59,11 @@ fn seal(sealer: &Sealer, run: &RunId, secrets: &[(String, SecretString)]) -> Sea
 }
 
 impl SealedSecrets {
+    /// Adds others, of the same run and under other keys.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

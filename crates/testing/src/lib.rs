@@ -3,6 +3,7 @@
 //! Making a cluster takes a second, copying one a few hundredths, and test runners start a process per test. So one
 //! cluster is made per machine and version and kept in the temporary directory; each test starts a copy of it.
 
+mod mcp_servers;
 mod report;
 
 use std::{
@@ -16,6 +17,7 @@ use sqlx::{ConnectOptions, PgPool, postgres::PgPoolOptions};
 use store::{Store, postgres::Private, seal::Sealer};
 use tempfile::TempDir;
 
+pub use mcp_servers::mcp_servers;
 pub use report::{Report, Tries, times};
 
 /// An empty, migrated database and its store. Everything is gone when it is dropped.

@@ -24,6 +24,7 @@ use crate::{
     Error, Result,
     body::Patch,
     check::{self, Fields},
+    mcp,
 };
 
 const MAX_TEXT_BYTES: usize = 256 * 1024;
@@ -153,7 +154,7 @@ impl EnvironmentInput {
         fields.check_patch("name", &self.name, |name| check::name(name));
         let runtimes = normal::patch(&mut fields, std::mem::take(&mut self.runtimes), normal::runtimes);
         let packages = normal::patch(&mut fields, std::mem::take(&mut self.packages), normal::packages);
-        let servers = normal::patch(&mut fields, std::mem::take(&mut self.mcp_servers), normal::mcp_servers);
+        let servers = normal::patch(&mut fields, std::mem::take(&mut self.mcp_servers), mcp::check);
         self.mcp_servers = servers;
         for (name, text) in [("description", &self.description), ("dockerfileExtensions", &self.dockerfile_extensions)]
         {

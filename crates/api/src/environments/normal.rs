@@ -12,14 +12,13 @@ use domain::{
     },
     environment::Packages,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{body::Patch, check::Fields};
 
 pub(super) type Runtimes = BTreeMap<String, String>;
 
 const MAX_PACKAGES: usize = 1000;
-const MAX_SERVERS: usize = 100;
 
 /// Brings the value of a patch to its normal form.
 pub(super) fn patch<T, U: Default>(
@@ -114,63 +113,4 @@ pub(super) fn is_image(image: &str) -> bool {
     (1..=255).contains(&image.len())
         && image.starts_with(|c: char| c.is_ascii_alphanumeric())
         && image.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./:@_-".contains(&byte))
-}
-
-/// Checks MCP servers and gives each its `type` where it can be told from the rest.
-pub(super) fn mcp_servers(fields: &mut Fields, mut servers: Vec<Value>) -> Vec<Value> {
-    if servers.len() > MAX_SERVERS {
-        fields.refuse("mcpServers", format!("must have at most {MAX_SERVERS} items"));
-        return servers;
-    }
-    let mut names: Vec<String> = Vec::new();
-    for (index, server) in servers.iter_mut().enumerate() {
-        let at = |name: &str| format!("mcpServers[{index}].{name}");
-        let Value::Object(server) = server else {
-            fields.refuse(format!("mcpServers[{index}]"), "must be an object");
-            continue;
-        };
-        server.retain(|_, value| !value.is_null());
-        match server.get("name") {
-            Some(Value::String(name)) if names.contains(name) => {
-                fields.refuse(at("name"), format!("'{name}' is there twice"))
-            }
-            Some(Value::String(name)) if (1..=255).contains(&name.len()) => names.push(name.clone()),
-            _ => fields.refuse(at("name"), "must be a string of 1 to 255 characters"),
-        }
-        if !server.contains_key("type") {
-            let kind = if server.contains_key("url") { "http" } else { "stdio" };
-            server.insert("type".into(), json!(kind));
-        }
-        let text = |name: &str| server.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        match server.get("type").and_then(Value::as_str) {
-            Some("stdio") if text("command").is_none() => {
-                fields.refuse(at("command"), "is required for the type stdio")
-            }
-            Some("http") => match text("url").map(url::Url::parse) {
-                Some(Ok(url)) if matches!(url.scheme(), "http" | "https") => {}
-                _ => fields.refuse(at("url"), "must be an http or https URL for the type http"),
-            },
-            Some("stdio") => {}
-            _ => fields.refuse(at("type"), "must be stdio or http"),
-        }
-        for (name, is_right, what) in [
-            ("args", is_texts as fn(&Value) -> bool, "an array of strings"),
-            ("env", is_text_map, "an object of strings"),
-            ("bearerToken", Value::is_string, "a string"),
-            ("enabled", Value::is_boolean, "a boolean"),
-        ] {
-            if server.get(name).is_some_and(|value| !is_right(value)) {
-                fields.refuse(at(name), format!("must be {what}"));
-            }
-        }
-    }
-    servers
-}
-
-fn is_texts(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| items.iter().all(Value::is_string))
-}
-
-fn is_text_map(value: &Value) -> bool {
-    value.as_object().is_some_and(|map| map.values().all(Value::is_string))
 }

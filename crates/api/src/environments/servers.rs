@@ -12,7 +12,7 @@ const MAPS: [&str; 2] = ["env", "headers"];
 const TOKEN: &str = "bearerToken";
 
 /// Hides the values of a server that is shown.
-pub(super) fn mask(mut server: Value) -> Value {
+pub(crate) fn mask(mut server: Value) -> Value {
     let Value::Object(fields) = &mut server else { return server };
     if let Some(token) = fields.get_mut(TOKEN) {
         *token = MASK.into();

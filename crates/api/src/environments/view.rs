@@ -112,8 +112,8 @@ pub(super) enum ComputeProfileView {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", example = json!({"type": "http", "name": "docs", "url": "https://example.com/mcp"}))]
 #[allow(dead_code, reason = "describes what is kept as it was sent, once checked")]
-pub(super) struct McpServer {
-    /// `stdio` or `http`; told from `url` if absent.
+pub(crate) struct McpServer {
+    /// `stdio`, `http` or `sse`; told from `url` if absent.
     #[schema(rename = "type")]
     kind: Option<String>,
     name: String,
@@ -122,10 +122,15 @@ pub(super) struct McpServer {
     args: Option<Vec<String>>,
     #[schema(value_type = Option<Object>)]
     env: Option<Value>,
-    /// For `http`.
+    /// For `http` and `sse`. Here and in all texts below, `${NAME}` and `${NAME:-default}` stand for the run's variables.
     url: Option<String>,
     /// Shown as `********`, as are the values of `env` and `headers`; a mask that is sent keeps the value that is there.
     bearer_token: Option<String>,
+    /// For `http` and `sse`: sent with each request.
+    #[schema(value_type = Option<Object>)]
+    headers: Option<Value>,
+    /// How long a call may go on in silence, in milliseconds.
+    timeout: Option<u64>,
     /// True if absent.
     enabled: Option<bool>,
 }

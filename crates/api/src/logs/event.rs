@@ -88,6 +88,7 @@ fn event_type(detail: Option<&Detail>) -> &'static str {
         Some(Detail::Command { .. }) => "command_execution",
         Some(Detail::FileWrite { .. }) => "file_change",
         Some(Detail::Todos { .. }) => "planning",
+        Some(Detail::Mcp { .. }) => "mcp_tool_call",
         Some(Detail::FileRead { .. } | Detail::Search { .. } | Detail::Fetch { .. }) | None => "tool_call",
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     Error, Result,
     caps::CapFields,
     check::{self, Fields},
+    mcp,
 };
 
 /// The longest message, in bytes. No model's context window holds more.
@@ -82,8 +83,8 @@ pub(crate) struct Work {
     /// A JSON Schema. The run's answer is JSON that satisfies it, or the run fails with the code `response_schema`.
     #[schema(value_type = Option<Object>)]
     response_schema: Option<Value>,
-    /// Accepted and kept with the run.
-    #[schema(value_type = Option<Vec<Object>>)]
+    /// MCP servers whose tools this run has, beside those of the environment; of one name the message's own is taken.
+    #[schema(value_type = Option<Vec<crate::environments::McpServer>>)]
     mcp_servers: Option<Vec<Value>>,
     /// Takes the thread back first: so many of its messages stay, and the message goes on from there. What came after
     /// them is kept, marked and hidden.
@@ -292,6 +293,7 @@ impl Work {
         if let Some(Err(err)) = self.permission_set.as_ref().map(PermissionSet::parse) {
             fields.refuse("permissionSet", err.to_string());
         }
+        let mcp_servers = self.mcp_servers.map(|servers| mcp::check(&mut fields, servers)).unwrap_or_default();
         fields.finish()?;
         let rewind = match self.edit_message_id.filter(|id| !id.is_empty()) {
             Some(id) => {
@@ -307,8 +309,8 @@ impl Work {
             execution_content = Some(quote(&quoted.text, execution_content.as_deref().unwrap_or(&last.content)));
             stored.insert("quotedSelection".into(), json!({"text": quoted.text, "sourceType": quoted.source_type}));
         }
-        if let Some(servers) = self.mcp_servers.filter(|servers| !servers.is_empty()) {
-            stored.insert("mcpServers".into(), servers.into());
+        if !mcp_servers.is_empty() {
+            stored.insert(mcp::FIELD.into(), mcp_servers.into());
         }
         if let Some(permission_set) = self.permission_set.filter(|set| !set.is_null()) {
             stored.insert("permissionSet".into(), permission_set);

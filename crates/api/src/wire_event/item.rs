@@ -93,6 +93,15 @@ enum ToolView {
         status: u16,
         bytes: i64,
     },
+    /// A call of an MCP server's tool. `name` is the server's own.
+    McpTool {
+        server: String,
+        name: String,
+        #[schema(value_type = Object)]
+        arguments: Value,
+        output: String,
+        error: Option<String>,
+    },
     /// A call whose effect is not known, or not yet.
     Other {
         name: String,
@@ -158,6 +167,13 @@ impl From<&Detail> for ToolView {
             },
             Detail::Search { pattern, matches } => Self::Search { pattern, matches },
             Detail::Todos { todos } => Self::TodoList { todos },
+            Detail::Mcp { server, tool, arguments, output, error } => Self::McpTool {
+                server,
+                name: tool,
+                arguments: serde_json::from_str(&arguments).unwrap_or(Value::String(arguments)),
+                output,
+                error,
+            },
             Detail::Fetch { url, status, bytes } => Self::WebFetch { url, status, bytes },
         }
     }
@@ -176,6 +192,7 @@ fn change(detail: &Detail) -> Option<ChangeView> {
         | Detail::FileRead { .. }
         | Detail::Search { .. }
         | Detail::Todos { .. }
+        | Detail::Mcp { .. }
         | Detail::Fetch { .. } => None,
     }
 }

@@ -174,7 +174,7 @@ async fn what_is_not_acceptable_is_told_by_field() {
             json!([{"type": "http", "name": "a", "url": "file:///etc/passwd"}]),
             "mcpServers[0].url: must be an http or https URL for the type http".into(),
         ),
-        ("mcpServers", json!([{"type": "pipe", "name": "a"}]), "mcpServers[0].type: must be stdio or http".into()),
+        ("mcpServers", json!([{"type": "pipe", "name": "a"}]), "mcpServers[0].type: must be stdio, http or sse".into()),
         ("mcpServers", json!(["x"]), "mcpServers[0]: must be an object".into()),
         (
             "computeProfile",

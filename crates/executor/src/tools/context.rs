@@ -32,10 +32,10 @@ const RESTARTED: &str = "The computer was restarted while this call ran. Process
 pub struct Context {
     sandboxes: Sandboxes,
     spec: Spec,
-    pub(super) group: String,
-    pub(super) env: Vec<(String, String)>,
+    pub(crate) group: String,
+    pub(crate) env: Vec<(String, String)>,
     pub(super) redactor: Arc<Redactor>,
-    pub(super) web: web::Client,
+    pub(crate) web: web::Client,
     pub(super) pages: web::Cache,
     cwd: Mutex<String>,
     seen: Mutex<HashMap<String, Seen>>,
@@ -147,7 +147,7 @@ impl Context {
     }
 
     /// Counts `bytes` of an image or document, or says that there were too many.
-    pub(super) fn take_media(&self, bytes: u64) -> Result<(), ToolError> {
+    pub(crate) fn take_media(&self, bytes: u64) -> Result<(), ToolError> {
         let taken = self.media_bytes.fetch_add(bytes, Ordering::Relaxed);
         if taken + bytes > MAX_MEDIA_BYTES {
             self.media_bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -178,21 +178,7 @@ impl Tools {
                 call.stop.run_until_cancelled(work).await.unwrap_or(Err(ToolError::Stopped))
             }
         };
-        // Before anything is cut: a half of a secret would not be found.
-        let redactor = &cx.redactor;
-        let mut outcome = match result {
-            Err(ToolError::ForModel(text)) => {
-                return Err(ToolError::ForModel(text::cap(redactor.redact(text), MAX_RESULT_CHARS)));
-            }
-            other => other?,
-        };
-        for block in &mut outcome.content {
-            if let ResultBlock::Text(text) = block {
-                *text = text::cap(redactor.redact(std::mem::take(text)), MAX_RESULT_CHARS);
-            }
-        }
-        outcome.detail = outcome.detail.map(|detail| redactor.redact_detail(detail));
-        Ok(outcome)
+        clean(cx, result)
     }
 
     fn unknown(self, name: &str) -> ToolError {
@@ -215,6 +201,28 @@ impl Tools {
         ];
         all.into_iter().filter(move |(name, ..)| self.has_internet || *name != "WebFetch")
     }
+}
+
+/// Takes secrets out of what a call gave, and cuts it to length.
+pub(crate) fn clean(cx: &Context, result: Result<Outcome, ToolError>) -> Result<Outcome, ToolError> {
+    // Before anything is cut: a half of a secret would not be found.
+    let redactor = &cx.redactor;
+    let mut outcome = match result {
+        Err(ToolError::ForModel(text)) => {
+            return Err(ToolError::ForModel(text::cap(redactor.redact(text), MAX_RESULT_CHARS)));
+        }
+        other => other?,
+    };
+    // Of several texts all together may not be longer either.
+    let mut room = MAX_RESULT_CHARS;
+    for block in &mut outcome.content {
+        if let ResultBlock::Text(text) = block {
+            *text = text::cap(redactor.redact(std::mem::take(text)), room);
+            room = room.saturating_sub(text.chars().count());
+        }
+    }
+    outcome.detail = outcome.detail.map(|detail| redactor.redact_detail(detail));
+    Ok(outcome)
 }
 
 /// Name, description, JSON schema of the input. The schema is a literal so that its bytes never change.

@@ -79,6 +79,13 @@ impl Redactor {
                 Detail::FileWrite { path: self.redact(path), is_new, diff: self.redact(diff), additions, deletions }
             }
             Detail::Search { pattern, matches } => Detail::Search { pattern: self.redact(pattern), matches },
+            Detail::Mcp { server, tool, arguments, output, error } => Detail::Mcp {
+                server,
+                tool,
+                arguments: self.redact(arguments),
+                output: self.redact(output),
+                error: error.map(|error| self.redact(error)),
+            },
             Detail::Todos { todos } => Detail::Todos { todos },
             Detail::Fetch { url, status, bytes } => Detail::Fetch { url: self.redact(url), status, bytes },
         }

@@ -10,6 +10,7 @@ mod cut;
 mod extras;
 mod faults;
 mod limits;
+mod mcp;
 mod memory;
 mod model_faults;
 mod repository;

@@ -22,7 +22,7 @@ impl Loaded {
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
         let sections = [
-            "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "runs",
+            "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "mcp", "runs",
             "events", "limits", "log",
         ];
         for section in sections {

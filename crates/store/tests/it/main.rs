@@ -2,6 +2,7 @@
 
 mod environments;
 mod leases;
+mod mcp;
 mod ownership;
 mod queue;
 mod runs;

@@ -74,6 +74,13 @@ fn the_frames_of_tool_calls_by_their_effect() {
         Detail::Search { pattern: "*.rs".into(), matches: 4 },
         Detail::Todos { todos: json!([{"content": "x", "status": "pending"}]) },
         Detail::Fetch { url: "https://example.org/".into(), status: 200, bytes: 99 },
+        Detail::Mcp {
+            server: "everything".into(),
+            tool: "get-sum".into(),
+            arguments: r#"{"a": 1}"#.into(),
+            output: "1".into(),
+            error: None,
+        },
     ];
     let completed = |detail| Event::ItemCompleted { item: call("toolu_1", "Tool", "{}", result("text", detail)) };
     insta::assert_snapshot!(frames(details.into_iter().map(Some).chain([None]).map(completed)));

@@ -81,6 +81,7 @@ async fn what_cannot_be_used_is_refused_with_its_place() {
         (json!({"secrets": [{"key": "A B", "value": "x"}]}), "secrets[0].key"),
         (json!({"setupScripts": ["true", " "]}), "setupScripts[1]"),
         (json!({"responseSchema": {"type": "nothing"}}), "responseSchema"),
+        (json!({"mcpServers": [{"type": "http", "name": "x"}]}), "mcpServers[0].url"),
         (json!({"responseSchema": {"$ref": "https://example.org/schema"}}), "responseSchema"),
     ] {
         let mut body = body;
@@ -91,12 +92,17 @@ async fn what_cannot_be_used_is_refused_with_its_place() {
     assert_eq!(app.get(&format!("/threads/{thread}/runs")).await.ok()["total_count"], 0);
     let options = json!({
         "setupScripts": ["make"], "responseSchema": {"type": "object"}, "enabledSkills": ["pdf"],
-        "mcpServers": [{"type": "http", "name": "x", "url": "https://example.org"}],
+        "mcpServers": [{"type": "http", "name": "x", "url": "https://example.org", "bearerToken": "canary"}],
     });
     let claimed = app.sent(&thread, options).await;
     assert_eq!(claimed.run.options.setup_scripts, ["make"]);
     assert_eq!(claimed.run.options.response_schema, Some(json!({"type": "object"})));
+    // What may be a secret is sealed, and what is stored beside it does not show it.
     assert_eq!(claimed.run.options.stored["mcpServers"][0]["name"], "x");
+    assert_eq!(claimed.run.options.stored["mcpServers"][0]["bearerToken"], "********");
+    let opened = app.database.store.open_run_secrets(&claimed.run.id).await.expect("opens");
+    let sealed = opened.iter().find(|(key, _)| key == domain::mcp::SEALED_KEY).expect("is sealed");
+    assert!(secrecy::ExposeSecret::expose_secret(&sealed.1).contains("canary"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! checked where the URL is. No proxy of the server's environment is used: it would dial what was not checked.
 
 use std::{
+    error::Error as StdError,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -26,12 +27,17 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 pub struct Client {
     pub(super) http: reqwest::Client,
     gate: Gate,
+    /// For MCP servers: it waits longer and may reach more.
+    servers: reqwest::Client,
+    servers_gate: Gate,
 }
 
 /// Says which addresses may be dialled.
 #[derive(Debug, Clone)]
 struct Gate {
     allowed: Arc<[Network]>,
+    /// What is said of others.
+    refusal: fn(&str) -> String,
 }
 
 impl Client {
@@ -40,33 +46,72 @@ impl Client {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(allowed: Vec<Network>) -> Result<Self, reqwest::Error> {
-        let gate = Gate { allowed: allowed.into() };
-        let http = reqwest::Client::builder()
-            .dns_resolver(Arc::new(gate.clone()))
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(super::fetch::TIME_LIMIT)
-            .pool_max_idle_per_host(2)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .user_agent(concat!("atelier/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http, gate })
+        let gate = Gate { allowed: allowed.into(), refusal };
+        let servers_gate = Gate { refusal: refusal_of_server, ..gate.clone() };
+        let http = builder(&gate).read_timeout(super::fetch::TIME_LIMIT).build()?;
+        let servers = builder(&servers_gate).build()?;
+        Ok(Self { http, gate, servers, servers_gate })
+    }
+
+    /// Lets MCP servers be reached in more networks than pages are.
+    pub(crate) fn reaching(mut self, allowed: &[Network]) -> Self {
+        if !allowed.is_empty() {
+            let gate = Gate {
+                allowed: self.gate.allowed.iter().chain(allowed).copied().collect(),
+                refusal: refusal_of_server,
+            };
+            match builder(&gate).build() {
+                Ok(servers) => (self.servers, self.servers_gate) = (servers, gate),
+                Err(err) => {
+                    tracing::error!(error = &err as &dyn StdError, "MCP servers on private networks cannot be reached")
+                }
+            }
+        }
+        self
+    }
+
+    /// Gives the client for MCP servers: their streams may be silent for long.
+    pub(crate) fn servers(&self) -> reqwest::Client {
+        self.servers.clone()
+    }
+
+    /// Checks the address of an MCP server, as [`check`](Self::check) does that of a page.
+    pub(crate) fn check_server(&self, url: &Url) -> Result<(), String> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("its url begins with {}:, not with http: or https:", url.scheme()));
+        }
+        self.servers_gate.check(url)
     }
 
     /// Checks the address that a URL names directly; a name is checked when it is resolved.
     pub(super) fn check(&self, url: &Url) -> Result<(), String> {
+        self.gate.check(url)
+    }
+}
+
+/// What all requests have in common, whatever they are for.
+fn builder(gate: &Gate) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .dns_resolver(Arc::new(gate.clone()))
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_LIMIT)
+        .pool_max_idle_per_host(2)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .user_agent(concat!("atelier/", env!("CARGO_PKG_VERSION")))
+}
+
+impl Gate {
+    fn check(&self, url: &Url) -> Result<(), String> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             Some(Host::Domain(_)) => return Ok(()),
             None => return Err(format!("{url} names no host.")),
         };
-        if self.gate.lets(address) { Ok(()) } else { Err(refusal(url.host_str().unwrap_or_default())) }
+        if self.lets(address) { Ok(()) } else { Err((self.refusal)(url.host_str().unwrap_or_default())) }
     }
-}
 
-impl Gate {
     fn lets(&self, address: IpAddr) -> bool {
         let is_allowed = self.allowed.iter().any(|network| network.holds(address));
         is_allowed || (address::is_public(address) && !is_own(address))
@@ -80,7 +125,7 @@ impl Resolve for Gate {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             // One private address among public ones is reason enough: it is how such a trick looks.
             if found.iter().any(|address| !gate.lets(address.ip())) {
-                return Err(Refused(refusal(name.as_str())).into());
+                return Err(Refused((gate.refusal)(name.as_str())).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -111,6 +156,10 @@ fn refusal(host: &str) -> String {
         "{host} is not on the public internet: WebFetch reaches no private or local addresses. A server in the computer \
          is reached with curl in Bash."
     )
+}
+
+fn refusal_of_server(host: &str) -> String {
+    format!("{host} is not on the public internet, and in none of the networks that the operator names for MCP servers")
 }
 
 /// Reads a URL as the model wrote it, made https where it can be.
@@ -168,8 +217,10 @@ mod tests {
 
     #[test]
     fn only_what_the_operator_names_is_reached_beside_the_internet() {
-        let gate =
-            |allowed: &[&str]| Gate { allowed: allowed.iter().map(|network| network.parse().unwrap()).collect() };
+        let gate = |allowed: &[&str]| Gate {
+            allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
+            refusal,
+        };
         assert!(gate(&[]).lets("1.1.1.1".parse().unwrap()));
         for address in host_addresses() {
             assert!(!gate(&[]).lets(address) && gate(&["0.0.0.0/0"]).lets(address), "{address}");

@@ -1,0 +1,56 @@
+//! Real MCP servers, from the public registries: fetched once, kept beside what was built.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const NODE: [&str; 3] = [
+    "@modelcontextprotocol/server-everything@2026.8.31",
+    "@modelcontextprotocol/server-filesystem@2026.8.31",
+    "@modelcontextprotocol/server-memory@2026.8.31",
+];
+const PYTHON: [&str; 2] = ["mcp-server-fetch==2026.10.24", "mcp-server-git==2026.10.19"];
+
+/// Gives a directory with the servers: `node_modules` and `site`, for the Node.js and the Python of the workspace image.
+/// `None`, said aloud, when no registry answers.
+pub fn mcp_servers() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join("mcp-servers");
+    fs::create_dir_all(&root).expect("makes a directory");
+    let done = root.join("installed");
+    let wanted = [&NODE[..], &PYTHON[..]].concat().join(" ");
+    // One test fetches them, the others wait.
+    let lock = File::create(root.join("lock")).expect("makes a file");
+    lock.lock().expect("locks");
+    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Some(root);
+    }
+    let npm = ["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "."];
+    let pip = ["install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target", "site"];
+    // For the interpreter of the image, whatever this host has.
+    let image = ["--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"];
+    let is_there =
+        run(&root, "npm", &[&npm[..], &NODE].concat()) && run(&root, "pip3", &[&pip[..], &image, &PYTHON].concat());
+    if !is_there {
+        println!("skipped: no registry gives the MCP servers that this test is about");
+        return None;
+    }
+    fs::write(&done, wanted).expect("writes");
+    Some(root)
+}
+
+fn run(directory: &Path, program: &str, arguments: &[&str]) -> bool {
+    let output = Command::new(program).args(arguments).current_dir(directory).output();
+    match output {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            println!("{program}: {}", String::from_utf8_lossy(&output.stderr));
+            false
+        }
+        Err(err) => {
+            println!("{program}: {err}");
+            false
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod computer;
 mod contents;
 mod input;
 mod normal;
+mod offered;
 mod secrets;
 mod servers;
 mod view;
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(set_default))
         .merge(computer::routes())
         .merge(secrets::routes())
+        .merge(offered::routes())
         .merge(contents::routes())
         .merge(builds::routes())
 }

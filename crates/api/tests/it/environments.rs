@@ -305,3 +305,20 @@ async fn what_cannot_be_built_says_why_and_what_needs_no_build_is_ready() {
         app.call_with(&key, method, &format!("{path}/{what}"), "{}").await.failed(404);
     }
 }
+
+#[tokio::test]
+async fn servers_that_files_offer_are_shown_and_not_taken() {
+    let app = App::start().await;
+    let id = app.environment().await;
+    let path = format!("/environments/{id}/mcp-servers");
+    assert_eq!(app.get(&path).await.ok(), json!({"data": [], "offered": []}));
+    let workspace = app.database.directory().join("environments").join(id.as_str()).join("workspace");
+    std::fs::create_dir_all(&workspace).expect("makes a directory");
+    let file = json!({"mcpServers": {"planted": {"command": "sh", "env": {"TOKEN": "canary"}}}});
+    std::fs::write(workspace.join(".mcp.json"), file.to_string()).expect("writes");
+    let shown = app.get(&path).await.ok();
+    assert_eq!(shown["offered"][0]["name"], "planted");
+    assert!(!shown.to_string().contains("canary"));
+    assert_eq!(shown["data"], json!([]));
+    assert_eq!(app.get(&format!("/environments/{id}")).await.ok()["environment"]["mcpServers"], json!([]));
+}

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-pub(crate) use record::{prepare, record};
+pub(crate) use record::{prepare, record, watch};
 use view::{ChangeList, ChangeView};
 
 /// Paths of one change that are shown.

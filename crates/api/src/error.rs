@@ -237,6 +237,17 @@ impl From<ledger::Error> for Error {
             E::History(_) | E::Name(_) | E::CutOff(_) => Self::internal(err),
             E::Workspace(err) => err.into(),
             E::Store(err) => err.into(),
+            E::InUse(run) => {
+                let message = format!(
+                    "The run {run} is under way in this environment: wait for its end, or cancel it, before all files are \
+                     changed under it"
+                );
+                Self::new(StatusCode::CONFLICT, message).with_code("environment_busy")
+            }
+            E::Elsewhere => {
+                let message = "The step was made in another environment than the one the thread works in now";
+                Self::new(StatusCode::CONFLICT, message).with_code("another_environment")
+            }
             E::Contended => Self::unavailable("Others change this environment all the time; try again", err),
         }
     }

@@ -1,7 +1,8 @@
 //! `/environments/{id}/git`, `/environments/{id}/github` and the older `/git/{id}`: the repositories of an environment.
 //!
 //! Git runs in the environment's container, which is started for it ([`sandbox::git`] says why). What changes something
-//! is done to its end even if the client goes away: a git that is killed leaves its locks behind.
+//! is done to its end even if the client goes away: a git that is killed leaves its locks behind. And it is told in the
+//! history, as what the file routes do.
 
 mod branches;
 mod legacy;
@@ -12,14 +13,14 @@ mod status;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use domain::{EnvironmentId, WorkspacePath, environment::Environment, repository::TOKEN_VARIABLES};
+use domain::{EnvironmentId, WorkspacePath, change::Source, environment::Environment, repository::TOKEN_VARIABLES};
 use sandbox::git::{self, Git, Repository};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Api, Error, Result, auth::Caller, environments, error::sentence};
+use crate::{Api, Error, Result, auth::Caller, changes, environments, error::sentence, undisturbed::undisturbed};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -77,6 +78,17 @@ async fn repository(api: &Api, caller: &Caller, id: &EnvironmentId, path: Option
     Ok(open(api, caller, id).await?.repository(&path).await?)
 }
 
+/// Runs git that changes something, and has the history tell that the caller did it.
+async fn noted<T>(
+    api: &Api,
+    caller: &Caller,
+    id: &EnvironmentId,
+    title: impl Into<String>,
+    work: impl Future<Output = std::result::Result<T, git::Error>>,
+) -> Result<T> {
+    Ok(changes::watch(api, caller, id, Source::Git, title.into(), work).await?)
+}
+
 fn workspace_path(field: &str, path: Option<&str>) -> Result<WorkspacePath> {
     WorkspacePath::parse(path.unwrap_or_default()).map_err(|err| Error::invalid_field(field, err.to_string()))
 }
@@ -92,11 +104,6 @@ async fn github_token(api: &Api, id: &EnvironmentId) -> Result<Option<SecretStri
 fn token<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<SecretString>, D::Error> {
     let token = Option::<String>::deserialize(deserializer)?;
     Ok(token.filter(|token| !token.is_empty()).map(Into::into))
-}
-
-/// Does work to its end, whatever the client does. Each step of it has a time limit of its own.
-async fn undisturbed<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(Error::internal)?
 }
 
 impl From<git::Error> for Error {

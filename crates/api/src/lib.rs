@@ -52,6 +52,7 @@ mod schedules;
 mod scopes;
 mod search;
 mod snapshots;
+mod steps;
 mod stream;
 mod system;
 mod threads;
@@ -59,6 +60,7 @@ mod timeline;
 mod timestamp;
 mod titles;
 mod trace;
+mod undisturbed;
 mod uses;
 mod wire_event;
 

@@ -19,8 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, changes, context, control, copies, cors, diffs, drain,
     environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages, models,
-    openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, snapshots, system,
-    threads, timeline, titles, trace,
+    openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, snapshots, steps,
+    system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -50,6 +50,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(timeline::routes())
         .merge(logs::routes())
         .merge(diffs::routes())
+        .merge(steps::routes())
         .merge(activity::routes())
         .merge(runs::routes())
         .merge(control::routes())

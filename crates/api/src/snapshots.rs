@@ -130,9 +130,9 @@ async fn list_snapshots(
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct PrefixQuery {
+pub(crate) struct PrefixQuery {
     /// Only this directory, with all that is in it, or this file.
-    prefix: Option<String>,
+    pub prefix: Option<String>,
 }
 
 /// List the files of a snapshot
@@ -152,9 +152,14 @@ async fn list_snapshot_files(
     Query(query): Query<PrefixQuery>,
 ) -> Result<Json<FilesView>> {
     let snapshot = find(&api, &caller, &id, &snapshot).await?;
+    Ok(Json(files(&api, &snapshot, query).await?))
+}
+
+/// Lists the files of a snapshot.
+pub(crate) async fn files(api: &Api, snapshot: &Snapshot, query: PrefixQuery) -> Result<FilesView> {
     let prefix = domain_path("prefix", query.prefix.as_deref().unwrap_or_default())?;
-    let listing = api.ledger.list(&snapshot, &prefix).await?;
-    Ok(Json(FilesView::new(&snapshot, query.prefix, listing)))
+    let listing = api.ledger.list(snapshot, &prefix).await?;
+    Ok(FilesView::new(snapshot, query.prefix, listing))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -236,25 +241,42 @@ async fn read_snapshot_file(
 
 /// Gives a file of a snapshot in the form that was asked for.
 pub(crate) async fn file(api: &Api, snapshot: &Snapshot, query: FileQuery) -> Result<Response> {
-    let path = query.path.filter(|path| !path.is_empty()).ok_or_else(|| Error::missing_field("path"))?;
-    let path = domain_path("path", &path)?;
-    let (size, content) = api.ledger.read(snapshot, &path).await?;
     if query.format.as_deref() == Some("raw") {
-        let mut response = Response::new(axum::body::Body::from_stream(content));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(header::CONTENT_LENGTH, size.into());
-        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        return Ok(response);
+        return raw_file(api, snapshot, query.path).await;
     }
+    Ok(Json(text_file(api, snapshot, query.path).await?).into_response())
+}
+
+/// Gives the bytes of a file of a snapshot.
+pub(crate) async fn raw_file(api: &Api, snapshot: &Snapshot, path: Option<String>) -> Result<Response> {
+    let path = file_path(path)?;
+    let (size, content) = api.ledger.read(snapshot, &path).await?;
+    let mut response = Response::new(axum::body::Body::from_stream(content));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, size.into());
+    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+/// Gives a file of a snapshot as text.
+pub(crate) async fn text_file(api: &Api, snapshot: &Snapshot, path: Option<String>) -> Result<FileView> {
+    let path = file_path(path)?;
+    let (size, content) = api.ledger.read(snapshot, &path).await?;
     if size > MAX_JSON_BYTES {
         let message = format!("The file has {size} bytes, too many for JSON; use format=raw");
         return Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let bytes: Vec<u8> = content.map_ok(Vec::from).try_concat().await.map_err(ledger::Error::from)?;
     let content = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Json(FileView { path, snapshot_id: snapshot.id.to_string(), content }).into_response())
+    Ok(FileView { path, snapshot_id: snapshot.id.to_string(), content })
+}
+
+/// Reads the file that a client must name.
+pub(crate) fn file_path(path: Option<String>) -> Result<String> {
+    let path = path.filter(|path| !path.is_empty()).ok_or_else(|| Error::missing_field("path"))?;
+    domain_path("path", &path)
 }
 
 /// How the environment that is made is called.
@@ -318,7 +340,7 @@ pub(crate) async fn fork_at(
 }
 
 /// Reads a path that a client named.
-fn domain_path(field: &str, path: &str) -> Result<String> {
+pub(crate) fn domain_path(field: &str, path: &str) -> Result<String> {
     let path = domain::WorkspacePath::parse(path).map_err(|err| Error::invalid_field(field, err.to_string()))?;
     Ok(path.as_str().to_owned())
 }

@@ -86,8 +86,12 @@ words! {
         MakeDirectory = "mkdir",
         Move = "move",
         Delete = "delete",
-        /// Something was brought back.
+        /// Git, for somebody who uses the API.
+        Git = "git",
+        /// Something was brought back to how it was.
         Revert = "revert",
+        /// What had been taken back was brought back.
+        Reapply = "reapply",
     }
 }
 
@@ -124,6 +128,8 @@ pub struct Step {
     pub thread_id: ThreadId,
     /// Counted from 1, in the thread.
     pub sequence: i64,
+    /// The message of this thread that it came of. Of a copy's step the change names the original's message.
+    pub message_id: Option<MessageId>,
     pub change: Change,
     pub created_at: DateTime<Utc>,
 }

@@ -173,16 +173,26 @@ impl History {
         Ok(Restored { before, after, changes })
     }
 
+    /// Tells whether a snapshot can be gone back to from here: it is one of this workspace, or of one it was forked from.
+    pub fn holds(&self, snapshot: &Id) -> Result<bool, Error> {
+        Ok(Objects::open(&self.dir)?.contains(snapshot))
+    }
+
+    /// Gives another history all content of this one. They share it on the disk.
+    pub fn share_with(&self, other: &Self) -> Result<(), Error> {
+        // While we hold it nobody merges packs away.
+        let _lock = self.lock()?;
+        fork::share(&Objects::open(&self.dir)?, &other.dir)
+    }
+
     /// Makes a history in `dir` that shares all content with this one, and puts what `snapshot` holds into the empty
     /// directory `workspace`.
     pub fn fork(&self, snapshot: &Id, dir: PathBuf, workspace: &Path) -> Result<(Self, Applied), Error> {
         let forked = Self::open(dir, self.options.clone())?;
         let root = open_root(workspace).map_err(Error::at(workspace))?;
-        // While we hold it nobody merges packs away.
-        let lock = self.lock()?;
-        let objects = Objects::open(&self.dir)?;
-        fork::share(&objects, &forked.dir)?;
-        drop(lock);
+        self.share_with(&forked)?;
+        // Of what was shared: here packs may be merged away while we read.
+        let objects = Objects::open(&forked.dir)?;
         let mut apply = Apply::begin(&objects, &self.options, &root).map_err(Error::at(workspace))?;
         apply.directory(&root, &[], &Default::default(), None, &objects.tree(snapshot)?)?;
         Ok((forked, apply.applied))

@@ -1,6 +1,6 @@
 //! Telling the changes of several writers apart.
 //!
-//! A file that only one of them says to write is that one's. What nobody named is that one's who may write anything; if
+//! A file that only one of them says to write, or whose directory, is that one's. What nobody named is that one's who may write anything; if
 //! several may, nobody can tell, and the change says so. What is left was done by none of them.
 
 use std::collections::BTreeMap;
@@ -18,11 +18,25 @@ pub(crate) fn attribute(paths: &[String], writers: &[Writer]) -> Vec<(Owners, Ve
     let mut groups: BTreeMap<Owners, Vec<usize>> = BTreeMap::new();
     for (at, path) in paths.iter().enumerate() {
         let path = WorkspacePath::parse(path).unwrap_or_default();
-        let named: Owners = (0..writers.len()).filter(|n| writers[*n].named.contains(&path)).collect();
+        let named: Owners = (0..writers.len()).filter(|n| is_named(&writers[*n], &path)).collect();
         let owners = if named.is_empty() { broad.clone() } else { named };
         groups.entry(owners).or_default().push(at);
     }
     groups.into_iter().collect()
+}
+
+fn is_named(writer: &Writer, path: &WorkspacePath) -> bool {
+    if writer.named.is_empty() {
+        return false;
+    }
+    let mut path = path.clone();
+    while !path.is_root() {
+        if writer.named.contains(&path) {
+            return true;
+        }
+        path = path.parent();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -48,6 +62,7 @@ mod tests {
         assert_eq!(told(&["a", "x"], &[named()]), [(vec![], vec![1]), (vec![0], vec![0])]);
         assert_eq!(told(&["a", "x"], &[shell()]), [(vec![0], vec![0, 1])]);
         assert_eq!(told(&["a", "x", "src/b"], &[shell(), named()]), [(vec![0], vec![1]), (vec![1], vec![0, 2])]);
+        assert_eq!(told(&["src/b/c", "src/bc"], &[shell(), named()]), [(vec![0], vec![1]), (vec![1], vec![0])]);
         assert_eq!(told(&["a", "x"], &[shell(), shell()]), [(vec![0, 1], vec![0, 1])]);
         assert_eq!(told(&["a", "x"], &[named(), named()]), [(vec![], vec![1]), (vec![0, 1], vec![0])]);
     }

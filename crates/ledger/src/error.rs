@@ -15,6 +15,12 @@ pub enum Error {
     Name(#[source] history::InvalidId),
     #[error("work on a history was cut off")]
     CutOff(#[source] tokio::task::JoinError),
+    /// All files would change under a run that works with them.
+    #[error("the run {0} is under way in the environment")]
+    InUse(domain::RunId),
+    /// The snapshot is of an environment that this one was not made from.
+    #[error("the snapshot is of another environment")]
+    Elsewhere,
     /// Others wrote as often as we tried.
     #[error("other snapshots are taken all the time")]
     Contended,

@@ -4,7 +4,7 @@
 //! the copy is served by the prompt cache of the original and its history leads back to the runs that made it.
 
 use domain::{
-    EnvironmentId, MessageId, ProjectId, ThreadId,
+    EnvironmentId, MessageId, ProjectId, StepId, ThreadId,
     message::Role,
     thread::{Thread, ThreadStatus},
 };
@@ -28,6 +28,8 @@ pub struct NewCopy {
     pub cut_is_from_user: bool,
     /// The original's environment if absent.
     pub environment_id: Option<EnvironmentId>,
+    /// The number of the last step that is copied; those of the messages that are copied if absent.
+    pub last_step: Option<i64>,
 }
 
 /// A thread that was copied.
@@ -35,6 +37,8 @@ pub struct NewCopy {
 pub struct Copied {
     pub thread: Thread,
     pub messages: i64,
+    /// The number of its newest step.
+    pub last_step: i64,
 }
 
 impl Store {
@@ -48,7 +52,7 @@ impl Store {
         // Under the row's lock no run adds to the history while it is read.
         let row = sqlx::query(
             "-- copy_thread: lock
-             select title, message_count, superseded_count, environment_id
+             select title, message_count, superseded_count, last_step, environment_id
              from threads
              where project_id = $1 and id = $2 and deleted_at is null
              for update",
@@ -122,12 +126,14 @@ impl Store {
         .bind(keep)
         .execute(&mut *tx)
         .await?;
+        copy_steps(&mut tx, original, &id, row.try_get("last_step")?, cut.as_ref(), copy.last_step).await?;
         sqlx::query(
             "-- copy_thread: counts
              update threads t
              set message_count = c.message_count,
                  superseded_count = c.superseded_count,
                  last_position = coalesce((select max(position) from transcript where thread_id = $1), 0),
+                 last_step = coalesce((select max(sequence) from steps where thread_id = $1), 0),
                  last_message_at = m.created_at,
                  last_message_preview = left(m.content, 200)
              from (
@@ -147,10 +153,54 @@ impl Store {
         .bind(id.as_str())
         .execute(&mut *tx)
         .await?;
+        let last_step = sqlx::query_scalar("select last_step from threads where id = $1")
+            .bind(id.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
         let thread = threads::get(&mut tx, project, &id).await?;
         tx.commit().await?;
-        Ok(Copied { messages: thread.message_count, thread })
+        Ok(Copied { messages: thread.message_count, thread, last_step })
     }
+}
+
+/// Copies what the thread's runs did to files, up to the first step of a message that is not copied.
+async fn copy_steps(
+    tx: &mut PgConnection,
+    original: &ThreadId,
+    copy: &ThreadId,
+    count: i64,
+    cut: Option<&Cut>,
+    last: Option<i64>,
+) -> Result<()> {
+    let ids: Vec<String> = (0..count).map(|_| StepId::generate().into()).collect();
+    sqlx::query(
+        "-- copy_steps
+         insert into steps (id, thread_id, sequence, change_id, created_at)
+         select i.id, $2, st.sequence, st.change_id, st.created_at
+         from (
+             select *, row_number() over (order by sequence) as n
+             from steps
+             where thread_id = $1
+               and ($4::bigint is null or sequence <= $4)
+               and sequence < coalesce((
+                   select min(o.sequence)
+                   from steps o
+                   join changes c on c.id = o.change_id
+                   join messages m on m.id = c.message_id
+                   where o.thread_id = $1 and m.position >= $5
+               ), $6 + 1)
+         ) st
+         join unnest($3::text[]) with ordinality as i(id, n) on i.n = st.n",
+    )
+    .bind(original.as_str())
+    .bind(copy.as_str())
+    .bind(&ids)
+    .bind(last)
+    .bind(cut.map(|cut| cut.position))
+    .bind(count)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Finds the first message that is not copied: the one asked for, or the first of a run that is not over.

@@ -5,7 +5,7 @@ mod secrets;
 use std::collections::HashSet;
 
 use domain::{
-    BuildId, EnvironmentId, ProjectId, ThreadId,
+    BuildId, EnvironmentId, ProjectId, RunId, ThreadId,
     environment::{Environment, EnvironmentSettings},
     run::Outcome,
 };
@@ -219,6 +219,23 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Finds a run that is under way in an environment, of whichever project. One that waits for somebody's decision, or
+    /// was paused, will go on there.
+    pub async fn find_active_run(&self, id: &EnvironmentId) -> Result<Option<RunId>> {
+        let row = sqlx::query(
+            "-- find_active_run
+             select r.id from runs r
+             join threads t on t.id = r.thread_id
+             where t.environment_id = $1 and r.status not in ('held', 'completed', 'failed', 'cancelled')
+             order by r.queued_at
+             limit 1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| row.parse("id")).transpose()
     }
 
     /// Lists all environments of the installation that may have a container.

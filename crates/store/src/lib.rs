@@ -41,6 +41,7 @@ pub mod search;
 pub mod secrets;
 pub mod side_questions;
 pub mod snapshots;
+pub mod states;
 pub mod steering;
 pub mod steps;
 pub mod tail;

@@ -127,7 +127,7 @@ pub(crate) async fn add(
     read(&row)
 }
 
-fn read(row: &PgRow) -> Result<Snapshot> {
+pub(crate) fn read(row: &PgRow) -> Result<Snapshot> {
     Ok(Snapshot {
         id: row.parse("id")?,
         environment_id: row.parse("environment_id")?,

@@ -1,7 +1,7 @@
 //! Steps: the changes that a thread's runs made to files, in the thread's own order.
 
 use domain::{
-    ProjectId, StepId, ThreadId,
+    ChangeId, ProjectId, StepId, ThreadId,
     change::{ChangedPath, Step},
 };
 use sqlx::{Row, postgres::PgRow};
@@ -12,12 +12,19 @@ use crate::{
     row::ReadColumn,
 };
 
+/// Columns of a step `st` with the change `c`. Messages keep their position when a thread is copied.
+const OWN: &str = "st.id as own_id, st.thread_id as own_thread_id, st.sequence, st.created_at as own_created_at, (
+    select m.id
+    from messages o join messages m on m.thread_id = st.thread_id and m.position = o.position
+    where o.id = c.message_id
+) as own_message_id";
+
 impl Store {
     /// Lists the steps of a thread of the project, oldest first.
     pub async fn list_steps(&self, project: &ProjectId, thread: &ThreadId, page: Page) -> Result<Paged<Step>> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- list_steps
-             select {COLUMNS}, st.id as own_id, st.thread_id as own_thread_id, st.sequence, st.created_at as own_created_at
+             select {COLUMNS}, {OWN}
              from steps st
              join threads th on th.id = st.thread_id
              join changes c on c.id = st.change_id
@@ -46,7 +53,7 @@ impl Store {
     pub async fn find_step(&self, project: &ProjectId, thread: &ThreadId, id: &StepId) -> Result<Option<Step>> {
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- find_step
-             select {COLUMNS}, st.id as own_id, st.thread_id as own_thread_id, st.sequence, st.created_at as own_created_at
+             select {COLUMNS}, {OWN}
              from steps st
              join threads th on th.id = st.thread_id
              join changes c on c.id = st.change_id
@@ -60,6 +67,38 @@ impl Store {
         row.as_ref().map(read).transpose()
     }
 
+    /// Finds the step of a thread that one of the changes is. Of several, the newest.
+    pub async fn find_step_of(&self, thread: &ThreadId, changes: &[ChangeId]) -> Result<Option<Step>> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "-- find_step_of
+             select {COLUMNS}, {OWN}
+             from steps st join changes c on c.id = st.change_id
+             where st.thread_id = $1 and st.change_id = any($2)
+             order by st.sequence desc
+             limit 1"
+        )))
+        .bind(thread.as_str())
+        .bind(changes.iter().map(ChangeId::as_str).collect::<Vec<_>>())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Lists the paths that steps of a thread changed, up to and including the step with this number, each once.
+    pub async fn list_step_paths(&self, thread: &ThreadId, last: i64) -> Result<Vec<String>> {
+        Ok(sqlx::query_scalar(
+            "-- list_step_paths
+             select distinct cp.path
+             from steps st join change_paths cp on cp.change_id = st.change_id
+             where st.thread_id = $1 and st.sequence <= $2
+             order by cp.path",
+        )
+        .bind(thread.as_str())
+        .bind(last)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// Lists the steps of a thread of the project that changed a path, newest first.
     pub async fn list_file_steps(
         &self,
@@ -70,7 +109,7 @@ impl Store {
     ) -> Result<Paged<(Step, ChangedPath)>> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- list_file_steps
-             select {COLUMNS}, st.id as own_id, st.thread_id as own_thread_id, st.sequence, st.created_at as own_created_at,
+             select {COLUMNS}, {OWN},
                  cp.path, cp.operation, cp.is_directory, cp.previous_path, cp.size,
                  cp.additions as path_additions, cp.deletions as path_deletions,
                  count(*) over () as total
@@ -106,6 +145,7 @@ fn read(row: &PgRow) -> Result<Step> {
         id: row.parse("own_id")?,
         thread_id: row.parse("own_thread_id")?,
         sequence: row.try_get("sequence")?,
+        message_id: row.parse_optional("own_message_id")?,
         change: changes::read(row)?,
         created_at: row.try_get("own_created_at")?,
     })

@@ -36,7 +36,8 @@ pub(super) struct ChangeView {
     environment_id: String,
     created_at: Timestamp,
     title: String,
-    /// `run`, `outside`, `upload`, `mkdir`, `move`, `delete` or `revert`.
+    /// `run`, `outside`, `upload`, `mkdir`, `move`, `delete`, `git`, `revert` or
+    /// `reapply`.
     route_source: &'static str,
     /// `thread` or `manual`.
     source_kind: &'static str,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{GitMutation, repository, status::RepositoryQuery, undisturbed};
+use super::{GitMutation, noted, repository, status::RepositoryQuery, undisturbed};
 use crate::{
     Api, Result,
     auth::Caller,
@@ -50,7 +50,8 @@ async fn create_branch(
 ) -> Result<Json<GitMutation>> {
     undisturbed(async move {
         let repository = repository(&api, &caller, &id, body.path.as_deref()).await?;
-        repository.create_branch(&body.name).await?;
+        let title = format!("Created the branch {}", body.name);
+        noted(&api, &caller, &id, title, repository.create_branch(&body.name)).await?;
         let message = format!("Created branch '{}'", body.name);
         Ok(Json(GitMutation { branch: Some(body.name), ..GitMutation::of(&repository, message).await? }))
     })
@@ -74,7 +75,8 @@ async fn switch_branch(
 ) -> Result<Json<GitMutation>> {
     undisturbed(async move {
         let repository = repository(&api, &caller, &id, body.path.as_deref()).await?;
-        repository.switch(&body.name).await?;
+        let title = format!("Switched to the branch {}", body.name);
+        noted(&api, &caller, &id, title, repository.switch(&body.name)).await?;
         let message = format!("Switched to branch '{}'", body.name);
         Ok(Json(GitMutation::of(&repository, message).await?))
     })

@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    noted,
     remotes::{PushInput, do_push},
     repository,
-    staging::AuthorInput,
+    staging::{AuthorInput, title},
     undisturbed,
 };
 use crate::{Api, Error, Result, auth::Caller, body::Body, path::Path, timestamp::Timestamp};
@@ -151,9 +152,12 @@ async fn commit_files(
     undisturbed(async move {
         let repository = repository(&api, &caller, &id, None).await?;
         let files = body.files.filter(|files| !files.is_empty());
-        repository.stage(&files.map_or(What::All, What::Files)).await?;
         let author: Option<git::Author> = body.author.map(Into::into);
-        let sha = repository.commit(&body.message, author.as_ref()).await?;
+        let commit = async {
+            repository.stage(&files.map_or(What::All, What::Files)).await?;
+            repository.commit(&body.message, author.as_ref()).await
+        };
+        let sha = noted(&api, &caller, &id, title(&body.message), commit).await?;
         let commit = repository.commits(1).await?.pop();
         // Another one may have been made meanwhile.
         let commit = commit.filter(|commit| commit.hash == sha);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{github_token, open, repository, undisturbed, workspace_path};
+use super::{github_token, noted, open, repository, undisturbed, workspace_path};
 use crate::{Api, Result, auth::Caller, body::Body, environments, path::Path};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -54,7 +54,7 @@ pub(super) async fn do_push(api: &Api, caller: &Caller, id: &EnvironmentId, inpu
         token: input.token,
         github_token: github_token(api, id).await?,
     };
-    Ok(repository.push(push).await?)
+    noted(api, caller, id, "Pushed", repository.push(push)).await
 }
 
 /// Push a branch
@@ -141,7 +141,8 @@ async fn clone(
     undisturbed(async move {
         let git = open(&api, &caller, &id).await?;
         let branch = body.branch.as_deref().filter(|branch| !branch.is_empty());
-        let cloned = git.clone_to(&remote, &target, branch).await?;
+        let title = format!("Cloned {}", remote.name);
+        let cloned = noted(&api, &caller, &id, title, git.clone_to(&remote, &target, branch)).await?;
         let path = cloned.repository.path().to_owned();
         let message = format!("Cloned into '{}'", if path.is_empty() { "." } else { &path });
         Ok(Json(CloneResult { success: true, path, branch: cloned.branch, message }))
@@ -196,7 +197,8 @@ async fn prepare_github(
         let remote = Remote::github(&body.repo_full_name, github_token(&api, &id).await?, &api.settings.git)?;
         let target: WorkspacePath = workspace_path("repoFullName", Some(&remote.name))?;
         let branch = body.branch.as_deref().filter(|branch| !branch.is_empty());
-        let prepared = git.prepare(&remote, &target, branch).await?;
+        let title = format!("Made {} ready", body.repo_full_name);
+        let prepared = noted(&api, &caller, &id, title, git.prepare(&remote, &target, branch)).await?;
         Ok(Json(PrepareResult {
             success: true,
             repo_full_name: body.repo_full_name,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{GitMutation, repository, undisturbed};
+use super::{GitMutation, noted, repository, undisturbed};
 use crate::{Api, Result, auth::Caller, body::Body, path::Path};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -49,7 +49,7 @@ async fn stage(
 ) -> Result<Json<GitMutation>> {
     undisturbed(async move {
         let repository = repository(&api, &caller, &id, body.path.as_deref()).await?;
-        let files = repository.stage(&body.what()).await?;
+        let files = noted(&api, &caller, &id, "Staged files", repository.stage(&body.what())).await?;
         let message = format!("Staged {} file(s)", files.len());
         Ok(Json(GitMutation { staged_files: Some(files), ..GitMutation::of(&repository, message).await? }))
     })
@@ -70,7 +70,7 @@ async fn unstage(
 ) -> Result<Json<GitMutation>> {
     undisturbed(async move {
         let repository = repository(&api, &caller, &id, body.path.as_deref()).await?;
-        let files = repository.unstage(&body.what()).await?;
+        let files = noted(&api, &caller, &id, "Unstaged files", repository.unstage(&body.what())).await?;
         let message = format!("Unstaged {} file(s)", files.len());
         Ok(Json(GitMutation { unstaged_files: Some(files), ..GitMutation::of(&repository, message).await? }))
     })
@@ -119,11 +119,18 @@ async fn commit(
 ) -> Result<Json<GitMutation>> {
     undisturbed(async move {
         let repository = repository(&api, &caller, &id, body.path.as_deref()).await?;
-        let sha = repository.commit(&body.message, body.author.map(Into::into).as_ref()).await?;
+        let author = body.author.map(Into::into);
+        let commit = repository.commit(&body.message, author.as_ref());
+        let sha = noted(&api, &caller, &id, title(&body.message), commit).await?;
         let message = summary(&repository, &sha, &body.message).await?;
         Ok(Json(GitMutation::of(&repository, message).await?))
     })
     .await
+}
+
+/// What a commit is called in the history.
+pub(super) fn title(message: &str) -> String {
+    format!("Committed: {}", message.trim().lines().next().unwrap_or_default())
 }
 
 /// Says it as git does: `[main abc1234] Title`.

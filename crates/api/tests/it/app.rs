@@ -18,6 +18,7 @@ use tower::ServiceExt;
 pub(crate) struct App {
     pub database: Database,
     pub api: Api,
+    pub sandboxes: Sandboxes,
     pub router: Router,
     pub key: String,
 }
@@ -47,9 +48,10 @@ impl App {
         let mut settings = Settings { data_dir: database.directory().to_owned(), ..Settings::default() };
         change(&mut settings);
         let stopping = CancellationToken::new();
-        let api = Api::new(database.store.clone(), sandboxes, settings, stopping, || "process_metric 1\n".to_owned());
+        let api =
+            Api::new(database.store.clone(), sandboxes.clone(), settings, stopping, || "process_metric 1\n".to_owned());
         let key = new_key(&database, &database.project).await;
-        Self { router: api::router(api.clone()), api, database, key }
+        Self { router: api::router(api.clone()), api, sandboxes, database, key }
     }
 
     /// Makes another project and gives an app whose key opens that one.

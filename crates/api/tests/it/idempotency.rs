@@ -52,7 +52,13 @@ async fn a_repeated_post_is_answered_as_before_and_does_nothing() {
     assert_eq!(app.agents().await, before);
 
     let (_, foreign) = app.another_project().await;
-    let theirs = App { key: foreign, router: app.router.clone(), api: app.api.clone(), database: app.database };
+    let theirs = App {
+        key: foreign,
+        router: app.router.clone(),
+        api: app.api.clone(),
+        sandboxes: app.sandboxes.clone(),
+        database: app.database,
+    };
     theirs.post_keyed("k", "/agents", &json!({"name": "Three", "model": "claude-sonnet-4-5"})).await.ok();
 }
 

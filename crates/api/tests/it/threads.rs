@@ -35,6 +35,7 @@ mod rewinding;
 mod running;
 mod searching;
 mod speed;
+mod steps;
 mod titles;
 mod views;
 

@@ -120,11 +120,13 @@ async fn a_fork_has_what_was_before_the_message() {
         (json!({"truncateAtMessageIndex": 2, "environmentTarget": "elsewhere"}), 400),
         (json!({"truncateAtMessageIndex": 2, "fileCopyMode": "some"}), 400),
         (json!({"truncateAtMessageIndex": 2, "targetEnvironmentId": "env_other"}), 404),
-        (json!({"truncateAtMessageIndex": 2, "environmentTarget": "new_forked_environment"}), 501),
+        (json!({"truncateAtMessageIndex": 1, "environmentTarget": "new_forked_environment"}), 400),
+        (json!({"truncateAtMessageIndex": 9, "targetEnvironmentId": "env_other", "fileCopyMode": "all"}), 404),
     ] {
         app.post(&path, bad.clone()).await.failed(status);
     }
     assert_eq!(app.get("/threads").await.ok()["total_count"], 5, "what was refused left nothing");
+    assert_eq!(app.get("/environments").await.ok()["total_count"], 1, "no environment either");
 }
 
 #[tokio::test]
@@ -158,9 +160,6 @@ async fn a_copy_may_work_in_another_environment_without_the_files() {
             (&copied["environmentName"], &copied["forkMode"]),
             (&json!("Other"), &json!("existing_environment"))
         );
-    }
-    for mode in ["all", "thread_only"] {
-        app.post(&path, json!({"targetEnvironmentId": other, "fileCopyMode": mode})).await.failed(501);
     }
     let body = json!({"environmentStrategy": "forked_environment", "fileCopyMode": "none", "environmentName": "Fresh"});
     let copied = app.post(&path, body).await.ok();

@@ -9,7 +9,7 @@ use crate::{
     drive::Parts,
     error::End,
     mcp::Servers,
-    tools::{self, Call, Context, Outcome, ToolError, Tools},
+    tools::{self, Call, Context, Outcome, ToolError, Tools, redact::Redactor},
 };
 
 /// What a run works with. Dropping it ends nothing that runs on the computer.
@@ -90,6 +90,11 @@ impl Computer {
     /// Gives a variable of the run's commands.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         self.context.variable(name).map(str::to_owned)
+    }
+
+    /// Gives what knows the run's secrets.
+    pub(crate) fn redactor(&self) -> std::sync::Arc<Redactor> {
+        self.context.redactor()
     }
 
     pub(crate) fn has_internet(&self) -> bool {

@@ -176,6 +176,7 @@ impl Driver<'_> {
         }
         let mut computer = Computer::new(self.parts, run, &environment, secrets).await?;
         computer.servers().recall(store, &run.environment_id).await?;
+        self.steps.hide(computer.redactor());
         self.window = Window::new(usage.as_ref());
         self.read_bounds(agent.as_ref()).await?;
         if run.options.kind == RunKind::Compact {

@@ -5,7 +5,7 @@
 //! is taken as soon as the model begins to write down a call that may change files; a run without such calls takes none.
 //! History is a service to the user and not part of the run's success: what fails here is a line in the log.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use claude::ToolUse;
 use domain::{
@@ -19,7 +19,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 
-use crate::{drive::Driver, error::End, tools};
+use crate::{
+    drive::Driver,
+    error::End,
+    tools::{self, redact::Redactor},
+};
 
 /// The longest title of a step, in characters.
 const MAX_TITLE_CHARS: usize = 200;
@@ -29,6 +33,8 @@ pub(crate) struct Steps {
     ledger: Ledger,
     environment: EnvironmentId,
     author: Author,
+    /// Knows what no title may show.
+    redactor: Arc<Redactor>,
     /// Whether it is known what was there before the run's first calls.
     has_base: bool,
     /// Calls that were broken off: their processes may still write.
@@ -47,7 +53,12 @@ impl Steps {
             key_id: None,
         };
         let environment = run.environment_id.clone();
-        Self { ledger, environment, author, has_base: false, held: None, pending: None }
+        Self { ledger, environment, author, redactor: Arc::default(), has_base: false, held: None, pending: None }
+    }
+
+    /// Has the run's secrets taken out of the titles of its steps.
+    pub(crate) fn hide(&mut self, redactor: Arc<Redactor>) {
+        self.redactor = redactor;
     }
 
     /// The model is about to call a tool.
@@ -73,7 +84,7 @@ impl Steps {
         let Some((first, _)) = calls.first() else { return Begun::default() };
         self.expect(first);
         let problem = self.settle().await;
-        let working = self.begin_writing(writer(self.author.clone(), &calls));
+        let working = self.begin_writing(writer(self.author.clone(), &calls, &self.redactor));
         Begun { working: Some(working), problem }
     }
 
@@ -161,7 +172,7 @@ struct Input {
 }
 
 /// Says what the calls may write, and what their step is called.
-fn writer(author: Author, calls: &[(&str, Option<&RawValue>)]) -> Writer {
+fn writer(author: Author, calls: &[(&str, Option<&RawValue>)], redactor: &Redactor) -> Writer {
     let (mut named, mut may_write_all, mut title) = (BTreeSet::new(), false, None);
     for (tool, input) in calls {
         let input: Input = input.and_then(|input| serde_json::from_str(input.get()).ok()).unwrap_or_default();
@@ -181,7 +192,8 @@ fn writer(author: Author, calls: &[(&str, Option<&RawValue>)]) -> Writer {
             }
         }
     }
-    let mut title: String = title.unwrap_or_default().chars().take(MAX_TITLE_CHARS).collect();
+    // Before it is cut, which could leave a half of a secret.
+    let mut title: String = redactor.redact(title.unwrap_or_default()).chars().take(MAX_TITLE_CHARS).collect();
     match calls.len() {
         0 | 1 => {}
         many => title.push_str(&format!(" and {} more", many - 1)),
@@ -201,7 +213,7 @@ mod tests {
         let write = json(serde_json::json!({"file_path": "/workspace/src/a.py", "content": ""}));
         let bash = json(serde_json::json!({"command": "make\nmake test", "timeout": 5}));
         let told = |calls: &[(&str, Option<&RawValue>)]| {
-            let writer = writer(Author::OUTSIDE, calls);
+            let writer = writer(Author::OUTSIDE, calls, &Redactor::new(["s3cret-value"]));
             let named: Vec<_> = writer.named.iter().map(|path| path.as_str().to_owned()).collect();
             (writer.title, named, writer.may_write_all)
         };
@@ -212,6 +224,8 @@ mod tests {
         assert_eq!(told(&[("Bash", Some(&bash))]), ("Bash: make".to_owned(), vec![], true));
         let both = told(&[("Edit", Some(&write)), ("Bash", Some(&bash))]);
         assert_eq!(both, ("Edit: src/a.py and 1 more".to_owned(), vec!["src/a.py".to_owned()], true));
+        let secret = json(serde_json::json!({"command": format!("{}s3cret-value", "x".repeat(190))}));
+        assert_eq!(told(&[("Bash", Some(&secret))]).0, format!("Bash: {}[red", "x".repeat(190)));
         assert_eq!(told(&[("Write", None)]), ("Write".to_owned(), vec![], true));
     }
 }

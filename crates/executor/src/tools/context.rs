@@ -83,6 +83,11 @@ impl Context {
         self
     }
 
+    /// Gives what knows the values that must not be seen.
+    pub(crate) fn redactor(&self) -> Arc<Redactor> {
+        Arc::clone(&self.redactor)
+    }
+
     /// Changes the image that was built for the environment, and tells whether its computer runs with that.
     pub(crate) fn use_image(&mut self, image: Option<String>) -> bool {
         self.spec.built = image;

@@ -99,6 +99,59 @@ async fn what_happened_between_runs_is_nobodys_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_writers_at_once_are_told_apart_and_what_cannot_be_told_says_so() {
+    let world = World::new(|asked| {
+        let (me, other) = if asked.user_text == "a" { ("a", "b") } else { ("b", "a") };
+        match asked.round {
+            // Neither shell ends before the other's has begun.
+            0 => write(&format!("{me}.txt"), "mine").and(Block::tool(
+                "Bash",
+                serde_json::json!({"command": format!("touch {me}.sh; while [ ! -e {other}.sh ]; do sleep 0.02; done")}),
+            )),
+            1 => write(&format!("{me}.txt"), "mine again"),
+            _ => Reply::text("done"),
+        }
+    })
+    .await;
+    world.warm_up().await;
+    let server = world.server("node_a").await;
+    let other = world.new_thread().await;
+    let first = world.send("a").await;
+    let new = store::runs::NewRun { messages: vec!["b".into()], ..Default::default() };
+    let second = world.store().start_run(&world.database.project, &other, new).await.expect("a run");
+    let done = Outcome::Completed { content: "done".into() };
+    assert_eq!(world.outcome(&first.run_id).await, done);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let run = world.store().find_run(&world.database.project, &second.run_id).await.expect("reads");
+        match run.and_then(|run| run.outcome) {
+            Some(outcome) => break assert_eq!(outcome, done),
+            None => assert!(tokio::time::Instant::now() < deadline, "the other run does not end"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let (mut own, mut shared) = (Vec::new(), Vec::new());
+    for (change, paths) in changes(&world).await {
+        let run = change.author.run_id.clone().expect("a run's");
+        match change.shared_with.as_slice() {
+            [] => own.extend(paths.into_iter().map(|path| (run.clone(), path))),
+            [with] => {
+                assert_ne!(*with, run);
+                shared.extend(paths);
+            }
+            more => panic!("two runs, not {more:?}"),
+        }
+    }
+    own.sort_by(|a, b| a.1.cmp(&b.1));
+    own.dedup();
+    assert_eq!(own, [(first.run_id, "a.txt".to_owned()), (second.run_id, "b.txt".to_owned())]);
+    shared.sort();
+    assert_eq!(shared, ["a.sh", "b.sh"]);
+    server.stop_soft().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_keeps_the_step_of_the_call_that_was_broken_off() {
     let world = World::new(|_| bash("echo half > half.txt; sleep 600")).await;
     world.warm_up().await;

@@ -334,7 +334,7 @@ def test_a_cancelled_run_stops_and_says_why(threads, client, waiting):
     assert threads.send_message(thread, content="On we go").content == "You said: On we go"
 
 
-#: Steps, files as they were, and research: what is in them has tests of its own where it is served.
+#: Research is not served yet; what is in steps has its tests in `test_steps.py`.
 @covers(
     "list_steps", "list_step_files", "get_step_diff", "get_step_file", "download_step_file", "fork_from_step",
     "revert_to_step", "get_file_history", "list_research", "get_research", "delete_research",

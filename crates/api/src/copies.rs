@@ -6,7 +6,7 @@
 mod branch;
 
 use axum::{Json, extract::State, http::StatusCode};
-use domain::{EnvironmentId, ThreadId, change::Snapshot, thread::Thread};
+use domain::{EnvironmentId, ThreadId, change::Snapshot, scope::Scope, thread::Thread};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -129,6 +129,9 @@ async fn copy(api: Api, caller: Caller, id: ThreadId, body: CopyThread, is_fork:
     let which = files(&home, body.file_copy_mode.as_deref())?;
     if let Home::Existing(id) = &home {
         environments::find(&api, &caller, id).await?;
+    }
+    if which.is_some() || matches!(home, Home::New(_)) {
+        caller.require(Scope::EnvironmentsWrite)?;
     }
     undisturbed(async move {
         let cut = body.truncate_at_message_index;

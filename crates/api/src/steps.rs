@@ -2,14 +2,19 @@
 //! back.
 //!
 //! A step is a change of the environment as the thread sees it, so what a step shows is what its snapshot shows; only who
-//! may see it is asked of the thread.
+//! may see it is asked of the thread. What a step did is the thread's to tell; all other files there were, and changing
+//! them, want the scopes of the environment, too.
 
 mod forking;
 mod reverting;
 mod view;
 
 use axum::{Json, extract::State, response::Response};
-use domain::{StepId, ThreadId, change::Snapshot, change::Step};
+use domain::{
+    StepId, ThreadId,
+    change::{Snapshot, Step},
+    scope::Scope,
+};
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -54,6 +59,13 @@ async fn state_after(api: &Api, caller: &Caller, step: &Step) -> Result<Snapshot
     let change = &step.change;
     let found = api.store.find_snapshot(&caller.project, &change.environment_id, &change.snapshot_id).await?;
     found.ok_or_else(|| Error::not_found("Snapshot", &change.snapshot_id))
+}
+
+/// Finds a step and what was there after it, for whoever may see all files of an environment.
+async fn look_at_files(api: &Api, caller: &Caller, thread: &ThreadId, id: &str) -> Result<(Step, Snapshot)> {
+    let found = look(api, caller, thread, id).await?;
+    caller.require(Scope::EnvironmentsRead)?;
+    Ok(found)
 }
 
 /// Finds a step and what was there after it.
@@ -120,7 +132,7 @@ async fn list_step_files(
     Path((id, step)): Path<(ThreadId, String)>,
     Query(query): Query<PrefixQuery>,
 ) -> Result<Json<StepFilesView>> {
-    let (step, snapshot) = look(&api, &caller, &id, &step).await?;
+    let (step, snapshot) = look_at_files(&api, &caller, &id, &step).await?;
     let files = snapshots::files(&api, &snapshot, query).await?;
     Ok(Json(StepFilesView { thread_id: id.into(), step_id: step.id.into(), files }))
 }
@@ -174,7 +186,7 @@ async fn read_step_file(
     Path((id, step)): Path<(ThreadId, String)>,
     Query(query): Query<FileQuery>,
 ) -> Result<Json<StepFileView>> {
-    let (step, snapshot) = look(&api, &caller, &id, &step).await?;
+    let (step, snapshot) = look_at_files(&api, &caller, &id, &step).await?;
     let file = snapshots::text_file(&api, &snapshot, query.path).await?;
     Ok(Json(StepFileView { step_id: step.id.into(), file }))
 }
@@ -197,7 +209,7 @@ async fn download_step_file(
     Path((id, step)): Path<(ThreadId, String)>,
     Query(query): Query<FileQuery>,
 ) -> Result<Response> {
-    let (_, snapshot) = look(&api, &caller, &id, &step).await?;
+    let (_, snapshot) = look_at_files(&api, &caller, &id, &step).await?;
     snapshots::raw_file(&api, &snapshot, query.path).await
 }
 

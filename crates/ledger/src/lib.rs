@@ -20,5 +20,5 @@ pub use error::Error;
 pub use files::FileDiffs;
 pub use history::{self, Options};
 pub use ledger::Ledger;
-pub use restore::{Reverted, Scope};
+pub use restore::{Extent, Reverted};
 pub use writers::{Working, Writer};

@@ -14,7 +14,7 @@ use crate::{
 
 /// What is brought back.
 #[derive(Debug, Clone)]
-pub enum Scope {
+pub enum Extent {
     /// Everything: what the snapshot does not hold goes. Not while a run works in the environment.
     All,
     /// What the snapshot holds at these paths, or that it holds nothing there.
@@ -35,7 +35,7 @@ pub struct Reverted {
 }
 
 impl Ledger {
-    /// Makes the files of an environment what `snapshot` says, as far as `scope` goes. The change is `author`'s.
+    /// Makes the files of an environment what `snapshot` says, as far as `extent` goes. The change is `author`'s.
     ///
     /// Nothing is lost: what no snapshot held before is in one now, or left alone.
     ///
@@ -45,20 +45,20 @@ impl Ledger {
         &self,
         environment: &EnvironmentId,
         snapshot: &Snapshot,
-        scope: Scope,
+        extent: Extent,
         author: Author,
         title: String,
     ) -> Result<Reverted, Error> {
         let tree = name(snapshot)?;
         self.in_turn(environment, async |turn| {
             // In our turn: a run that begins from here on has its first calls wait for it.
-            if let (Scope::All, Some(run)) = (&scope, self.store.find_active_run(environment).await?) {
+            if let (Extent::All, Some(run)) = (&extent, self.store.find_active_run(environment).await?) {
                 return Err(Error::InUse(run));
             }
             if !self.at(environment, move |place| place.history.holds(&tree)).await? {
                 return Err(Error::Elsewhere);
             }
-            self.bring(turn, snapshot, scope, author, title).await
+            self.bring(turn, snapshot, extent, author, title).await
         })
         .await
     }
@@ -74,7 +74,7 @@ impl Ledger {
     ) -> Result<Reverted, Error> {
         let target = self.at(environment, |place| Ok(place.clone())).await?;
         self.at(&snapshot.environment_id, move |place| place.history.share_with(&target.history)).await?;
-        self.in_turn(environment, async |turn| self.bring(turn, snapshot, Scope::Over(files), author, title).await)
+        self.in_turn(environment, async |turn| self.bring(turn, snapshot, Extent::Over(files), author, title).await)
             .await
     }
 
@@ -82,24 +82,24 @@ impl Ledger {
         &self,
         turn: Turn<'_>,
         snapshot: &Snapshot,
-        scope: Scope,
+        extent: Extent,
         author: Author,
         title: String,
     ) -> Result<Reverted, Error> {
         let (environment, tree) = (turn.environment, name(snapshot)?);
         self.capture_in(&turn).await?;
-        let named = match &scope {
-            Scope::Paths(paths) => paths.iter().cloned().collect(),
-            Scope::All | Scope::Over(_) => Default::default(),
+        let named = match &extent {
+            Extent::Paths(paths) => paths.iter().cloned().collect(),
+            Extent::All | Extent::Over(_) => Default::default(),
         };
-        let may_write_all = !matches!(scope, Scope::Paths(_));
+        let may_write_all = !matches!(extent, Extent::Paths(_));
         let working = turn.writers.begin(Writer { author, title, named, may_write_all });
         let restored = self
             .at(environment, move |place| {
-                let paths = match scope {
-                    Scope::All => None,
-                    Scope::Paths(paths) => Some(paths.iter().map(bytes).collect()),
-                    Scope::Over(files) => Some(files_of(place, &tree, files)?),
+                let paths = match extent {
+                    Extent::All => None,
+                    Extent::Paths(paths) => Some(paths.iter().map(bytes).collect()),
+                    Extent::Over(files) => Some(files_of(place, &tree, files)?),
                 };
                 let scope = paths.as_deref().map_or(history::Scope::All, history::Scope::Paths);
                 place.history.restore(&place.workspace, &tree, scope)

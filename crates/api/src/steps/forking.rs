@@ -1,7 +1,7 @@
 //! A thread of its own from a step on.
 
 use axum::{Json, extract::State, http::StatusCode};
-use domain::ThreadId;
+use domain::{ThreadId, scope::Scope};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -54,6 +54,7 @@ pub(super) async fn fork_step(
 ) -> Result<(StatusCode, Json<CopiedThread>)> {
     let original = find_thread(&api, &caller, &id).await?;
     let (step, then) = look(&api, &caller, &id, &step).await?;
+    caller.require(Scope::EnvironmentsWrite)?;
     let mut fields = check::Fields::default();
     if let Some(title) = &body.title {
         fields.check("title", check_title(title));

@@ -4,8 +4,9 @@ use axum::{Json, extract::State};
 use domain::{
     ThreadId, WorkspacePath,
     change::{Author, Snapshot, Source, Step},
+    scope::Scope,
 };
-use ledger::{Scope, history::Left};
+use ledger::{Extent, history::Left};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -89,6 +90,7 @@ pub(super) async fn revert_step(
 ) -> Result<Json<RevertedStep>> {
     let thread = find_thread(&api, &caller, &id).await?;
     let step = find(&api, &caller, &id, &step).await?;
+    caller.require(Scope::EnvironmentsWrite)?;
     let source = match body.history_action_type.as_deref() {
         None | Some("" | "revert") => Source::Revert,
         Some("reapply") => Source::Reapply,
@@ -112,10 +114,10 @@ pub(super) async fn revert_step(
     let name = body.reverted_file_name.filter(|name| !name.trim().is_empty());
     let title = title(source, &step, undone.as_ref(), name.as_deref().or(path.as_ref().map(WorkspacePath::as_str)));
     let author = Author { thread_id: Some(id.clone()), ..Author::key(source, caller.key.clone()) };
-    let scope = path.map_or(Scope::All, |path| Scope::Paths(vec![path]));
+    let extent = path.map_or(Extent::All, |path| Extent::Paths(vec![path]));
 
     undisturbed(async move {
-        let reverted = api.ledger.restore(&thread.environment_id, &state, scope, author, title).await?;
+        let reverted = api.ledger.restore(&thread.environment_id, &state, extent, author, title).await?;
         let new = api.store.find_step_of(&id, &reverted.changes).await?;
         let left = reverted.applied.left.iter().map(|(path, left)| NotRestored {
             path: String::from_utf8_lossy(path).into_owned(),

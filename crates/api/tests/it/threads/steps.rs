@@ -414,3 +414,26 @@ async fn a_step_is_not_gone_back_to_in_an_environment_it_was_never_in() {
     // It can still be looked at.
     assert_eq!(work.get(&format!("/steps/{}/file?path=src/a", ids[0])).await["content"], "1\n2\n");
 }
+
+#[tokio::test]
+async fn a_key_to_threads_alone_sees_what_a_step_did_and_no_other_files() {
+    let work = worked().await;
+    let ids = work.ids().await;
+    let made = work.app.post("/api-keys", json!({"name": "k", "scopes": ["threads:write"]})).await.ok();
+    let key = text(&made["key"]);
+    let path = format!("/threads/{}", work.thread);
+    let step = format!("{path}/steps/{}", ids[0]);
+    work.app.call_with(&key, Method::GET, &format!("{step}/diff"), "").await.ok();
+    work.app.call_with(&key, Method::POST, &format!("{path}/copy"), "{}").await.ok();
+    for (method, path, body) in [
+        (Method::GET, format!("{step}/files"), json!({})),
+        (Method::GET, format!("{step}/file?path=bin"), json!({})),
+        (Method::GET, format!("{step}/file/download?path=bin"), json!({})),
+        (Method::POST, format!("{step}/revert"), json!({})),
+        (Method::POST, format!("{step}/fork"), json!({})),
+        (Method::POST, format!("{path}/copy"), json!({"environmentTarget": "new_forked_environment"})),
+    ] {
+        let refused = work.app.call_with(&key, method, &path, body.to_string()).await.failed(403);
+        assert!(refused.contains("environments:"), "{path}: {refused}");
+    }
+}

@@ -13,6 +13,7 @@ use crate::{
     list::List,
     path::Path,
     query::{self, Query},
+    skills,
 };
 
 mod input;
@@ -74,7 +75,9 @@ async fn create_agent(
     caller: Caller,
     Body(body): Body<CreateAgent>,
 ) -> Result<(StatusCode, Json<AgentEnvelope>)> {
-    let agent = api.store.create_agent(&caller.project, body.into_new()?).await?;
+    let new = body.into_new()?;
+    skills::check_enabled(&api, &caller.project, &new.settings.enabled_skills).await?;
+    let agent = api.store.create_agent(&caller.project, new).await?;
     Ok((StatusCode::CREATED, Json(AgentEnvelope::from(agent))))
 }
 
@@ -99,6 +102,7 @@ async fn update_agent(
     Body(body): Body<UpdateAgent>,
 ) -> Result<Json<AgentEnvelope>> {
     body.check()?;
+    skills::check_enabled(&api, &caller.project, body.enabled_skills()).await?;
     let agent = api.store.update_agent(&caller.project, &id, |agent| body.apply(agent)).await?;
     Ok(Json(AgentEnvelope::from(agent)))
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    MakeTitle, Models,
+    MakeTitle, Models, WhyUnavailable,
     files::thumbnail,
     system::{Checked, Counted},
     uses::Uses,
@@ -39,6 +39,8 @@ pub struct Api {
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Asks a model for a thread's title. `None`, as it is at first: titles are made from the text.
     pub make_title: Option<MakeTitle>,
+    /// Says why a built-in skill cannot be used with a model here. `None`, as it is at first: all can.
+    pub why_unavailable: Option<WhyUnavailable>,
     /// Images that may be decoded at once.
     pub(crate) thumbnails: Arc<Semaphore>,
     pub(crate) checked: Checked,
@@ -67,6 +69,7 @@ impl Api {
             started: Instant::now(),
             render_metrics: Arc::new(render_metrics),
             make_title: None,
+            why_unavailable: None,
             thumbnails: Arc::new(Semaphore::new(thumbnail::AT_ONCE)),
             checked: Checked::default(),
             counted: Counted::default(),

@@ -104,10 +104,13 @@ impl Call {
         let detail = self.result.as_ref().and_then(|(result, _)| result.detail.as_ref());
         let about = match detail {
             Some(Detail::Command { command, .. }) => Some(command.clone()),
-            Some(Detail::FileRead { path, .. } | Detail::FileWrite { path, .. }) => Some(path.clone()),
+            Some(Detail::FileRead { path, .. } | Detail::FileWrite { path, .. } | Detail::Image { path, .. }) => {
+                Some(path.clone())
+            }
             Some(Detail::Search { pattern, .. }) => Some(pattern.clone()),
             Some(Detail::Fetch { url, .. }) => Some(url.clone()),
             Some(Detail::Mcp { server, tool, .. }) => Some(format!("{tool} of {server}")),
+            Some(Detail::WebSearch { query, .. }) => Some(query.clone()),
             Some(Detail::Todos { .. }) => None,
             None => first_text(&self.input),
         };
@@ -124,13 +127,15 @@ impl Call {
     pub(crate) fn touched(&self) -> Option<(&str, &'static str)> {
         match self.result.as_ref()?.0.detail.as_ref()? {
             Detail::FileRead { path, .. } => Some((path, "read")),
-            Detail::FileWrite { path, is_new: true, .. } => Some((path, "created")),
-            Detail::FileWrite { path, is_new: false, .. } => Some((path, "modified")),
+            Detail::FileWrite { path, is_new, .. } | Detail::Image { path, is_new, .. } => {
+                Some((path, if *is_new { "created" } else { "modified" }))
+            }
             Detail::Command { .. }
             | Detail::Search { .. }
             | Detail::Todos { .. }
             | Detail::Mcp { .. }
-            | Detail::Fetch { .. } => None,
+            | Detail::Fetch { .. }
+            | Detail::WebSearch { .. } => None,
         }
     }
 }

@@ -51,6 +51,7 @@ mod runs;
 mod schedules;
 mod scopes;
 mod search;
+mod skills;
 mod snapshots;
 mod steps;
 mod stream;
@@ -68,6 +69,7 @@ pub use api::{Api, Previews, Settings, Version};
 pub use error::Error;
 pub use models::{Model, Models};
 pub use router::{openapi, router};
+pub use skills::WhyUnavailable;
 pub use titles::{MadeTitle, MakeTitle};
 
 /// The result of every handler.

@@ -25,6 +25,7 @@ use crate::{
     path::Path,
     query::{self, Query},
     runs::RunView,
+    skills,
     stream::{self, Range},
     threads::{ThreadView, find_thread},
     wire_event::WireEvent,
@@ -149,10 +150,15 @@ async fn send_message(
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
     let extras = work.take_extras();
     let mut run = work.into_run(Vec::new(), idempotency)?;
+    skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
     let brings_more = !extras.is_empty()
         || run.options.response_schema.is_some()
         || !run.options.setup_scripts.is_empty()
         || run.options.stored.contains_key(mcp::FIELD);
+    if run.options.enabled_skills.as_ref().is_some_and(|skills| !skills.is_empty()) {
+        let thread = find_thread(&api, &caller, &id).await?;
+        skills::check_available(&api, &caller.project, thread.agent_id.as_ref(), &run.options).await?;
+    }
     if if_busy == IfBusy::Steer && brings_more {
         let message = "steer cannot be together with attachments, secrets, setupScripts, mcpServers or a responseSchema: \
                        the run that reads the message has begun";

@@ -24,8 +24,9 @@ says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent 
 Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`. What a key must \
 be allowed is the scope in `x-required-scope`.";
 
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("agents", "Stored instructions, a model and skills."),
+    ("skills", "Texts with files that agents read when they need them, and tools that are switched on by name."),
     (
         "environments",
         "Stored descriptions of computers. Each has a workspace of files, and a container while it is used.",

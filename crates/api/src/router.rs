@@ -19,8 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, changes, context, control, copies, cors, diffs, drain,
     environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages, models,
-    openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, snapshots, steps,
-    system, threads, timeline, titles, trace,
+    openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, skills, snapshots,
+    steps, system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -33,6 +33,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(models::routes())
         .merge(agents::routes())
+        .merge(skills::routes())
         .merge(environments::routes())
         .merge(files::routes())
         .merge(analytics::routes())

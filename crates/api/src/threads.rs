@@ -31,6 +31,7 @@ use crate::{
     path::Path,
     query::{self, Query},
     runs::RunView,
+    skills,
     stream::{self, Range},
     wire_event::WireEvent,
 };
@@ -131,7 +132,9 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
     let task = work.task().map(str::to_owned);
     let mut run = work.into_run(initial, request.idempotency(TARGET)?)?;
+    skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
     let new = fields.into_new(&api, &caller, task).await?;
+    skills::check_available(&api, &caller.project, new.agent_id.as_ref(), &run.options).await?;
     if !extras.is_empty() {
         environments::find(&api, &caller, &new.environment_id).await?;
         extras.add_to(&api, &new.environment_id, &mut run).await?;

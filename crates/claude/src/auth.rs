@@ -73,6 +73,6 @@ pub(crate) fn insert_custom(headers: &mut HeaderMap, custom: &[(String, String)]
     Ok(())
 }
 
-fn is_anthropic(base_url: &Url) -> bool {
+pub(crate) fn is_anthropic(base_url: &Url) -> bool {
     base_url.host_str().is_some_and(|host| host == "anthropic.com" || host.ends_with(".anthropic.com"))
 }

@@ -35,6 +35,8 @@ pub struct Model {
     pub thinking: ThinkingSupport,
     /// The effort levels it takes, in ascending order; empty: sending one is a 400.
     pub effort: Vec<Effort>,
+    /// The newest version of the API's own web search that it has, such as `web_search_20250305`.
+    pub web_search: Option<String>,
     /// `YYYY-MM-DD`, where a date is announced.
     pub retires: Option<String>,
 }
@@ -97,6 +99,7 @@ struct Entry {
     thinking: ThinkingSupport,
     #[serde(default)]
     effort: Vec<Effort>,
+    web_search: Option<String>,
     retires: Option<String>,
 }
 
@@ -135,6 +138,7 @@ impl Catalogue {
                 long_prompt: entry.long_prompt.map(|long| (long.above_tokens, long.prices)),
                 thinking: entry.thinking,
                 effort: entry.effort,
+                web_search: entry.web_search,
                 retires: entry.retires,
             };
             match self.models.iter_mut().find(|known| known.id == model.id) {
@@ -254,6 +258,9 @@ mod tests {
         assert_eq!(catalogue.find("gpt-oss-20b"), None);
         assert_eq!(catalogue.max_output("claude-haiku-4-5"), Some(64_000));
         assert_eq!(catalogue.as_of(), "2026-11-24");
+        let search = |id| catalogue.find(id).and_then(|model: &Model| model.web_search.as_deref());
+        assert_eq!(search("claude-sonnet-5-5"), Some("web_search_20260318"));
+        assert_eq!(search("claude-sonnet-4-5-20250929"), Some("web_search_20250305"));
     }
 
     #[test]

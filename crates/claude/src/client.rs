@@ -134,6 +134,11 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { options, http, headers, messages }) })
     }
 
+    /// Tells whether this is the API itself, which has tools of its own. What imitates it has not.
+    pub fn has_server_tools(&self) -> bool {
+        auth::is_anthropic(&self.inner.options.base_url)
+    }
+
     pub(crate) fn endpoint(&self, name: &str) -> Url {
         endpoint(&self.inner.options.base_url, name)
     }

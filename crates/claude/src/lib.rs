@@ -21,6 +21,7 @@ mod retry;
 mod sse;
 mod stream;
 mod usage;
+mod web_search;
 
 pub use auth::{Auth, default_version, parse_custom_headers};
 pub use block::{Block, ToolUse};
@@ -33,5 +34,6 @@ pub use request::{BlockBinding, Caching, Effort, Request, Thinking, ThinkingDisp
 pub use response::{Response, StopReason};
 pub use stream::Update;
 pub use usage::{Iteration, Usage};
+pub use web_search::{Hit, WebSearch, read_hits};
 
 pub use secrecy::SecretString;

@@ -231,6 +231,28 @@ pub enum Detail {
         status: u16,
         bytes: i64,
     },
+    WebSearch {
+        query: String,
+        hits: Vec<SearchHit>,
+    },
+    /// A picture that was made or changed, in the workspace.
+    Image {
+        path: String,
+        is_new: bool,
+        media_type: String,
+        width: u32,
+        height: u32,
+        bytes: i64,
+    },
+}
+
+/// A page that a search found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchHit {
+    pub title: String,
+    pub url: String,
+    /// As whoever searched words it.
+    pub date: Option<String>,
 }
 
 /// An event with its place in the log.

@@ -108,6 +108,8 @@ ids! {
     StepId = "step";
     /// A preview: a port of an environment that a link opens.
     PreviewId = "preview";
+    /// A custom skill.
+    SkillId = "skill";
 }
 
 #[cfg(test)]

@@ -27,14 +27,15 @@ pub mod run;
 pub mod schedule;
 pub mod schema;
 pub mod scope;
+pub mod skill;
 pub mod thread;
 pub mod title;
 pub mod word;
 
 pub use id::{
     AgentId, ApiKeyId, BuildId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, OrganizationId,
-    PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SnapshotId, SteeringId, StepId,
-    ThreadId,
+    PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SkillId, SnapshotId,
+    SteeringId, StepId, ThreadId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

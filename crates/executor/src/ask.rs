@@ -19,12 +19,7 @@ impl Driver<'_> {
     /// Makes what every request of the run has in common.
     pub(crate) fn request(&self, agent: Option<&Agent>, system: Vec<String>, computer: &Computer) -> claude::Request {
         let (options, catalogue) = (&self.run.options, &self.parts.catalogue);
-        let model = options
-            .model
-            .as_deref()
-            .or(agent.map(|agent| agent.model.as_str()))
-            .unwrap_or(&self.parts.options.default_model);
-        let model = catalogue.resolve_alias(model).to_owned();
+        let model = self.model(agent);
         let effort = options.reasoning_effort.or(agent.and_then(|agent| agent.settings.reasoning_effort));
         let known = catalogue.find(&model);
         let most = known.map_or(u64::MAX, |known| known.max_output_tokens);
@@ -34,9 +29,17 @@ impl Driver<'_> {
             effort: effort.map(to_effort).filter(|effort| known.is_some_and(|known| known.effort.contains(effort))),
             system,
             tools: computer.definitions(),
+            anthropic_tools: self.server_tools(&model),
             model,
             ..claude::Request::default()
         }
+    }
+
+    /// Gives the model that the run begins with.
+    pub(crate) fn model(&self, agent: Option<&Agent>) -> String {
+        let of_agent = agent.map(|agent| agent.model.as_str());
+        let model = self.run.options.model.as_deref().or(of_agent).unwrap_or(&self.parts.options.default_model);
+        self.parts.catalogue.resolve_alias(model).to_owned()
     }
 
     /// Asks the model for its next reply and gives it together with its finished blocks.
@@ -85,6 +88,7 @@ impl Driver<'_> {
         let known = self.parts.catalogue.find(model);
         let most = known.and_then(|known| u32::try_from(known.max_output_tokens).ok()).unwrap_or(u32::MAX);
         let mut other = claude::Request {
+            anthropic_tools: self.server_tools(model),
             model: model.to_owned(),
             max_tokens: request.max_tokens.min(most),
             effort: request.effort.filter(|effort| known.is_some_and(|known| known.effort.contains(effort))),

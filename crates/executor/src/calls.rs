@@ -83,9 +83,7 @@ impl Driver<'_> {
             while let Some((call, result, duration)) = running.next().await {
                 let mut outcome = match result {
                     Ok(outcome) => outcome,
-                    Err(ToolError::ForModel(text)) => {
-                        Outcome { content: vec![ResultBlock::Text(text)], is_error: true, detail: None }
-                    }
+                    Err(ToolError::ForModel(text)) => Outcome { is_error: true, ..Outcome::text(text, None) },
                     Err(ToolError::Stopped) => return Err(signal.stopped().await.into()),
                     Err(ToolError::Fatal(err)) => {
                         return Err(End::caused("computer_unavailable", why_unavailable(&err))(err));
@@ -104,10 +102,12 @@ impl Driver<'_> {
                     detail: outcome.detail,
                 };
                 let item = Item::ToolCall(to_tool_call(call, Some(result)));
+                self.spent.cost = self.spent.cost + outcome.cost;
                 self.checkpoint(Checkpoint {
                     transcript: vec![(USER, entry)],
                     events: vec![Event::ItemCompleted { item }],
                     calls: 1,
+                    cost: outcome.cost,
                     ..Checkpoint::default()
                 })
                 .await?;

@@ -9,8 +9,15 @@ use crate::{
     drive::Parts,
     error::End,
     mcp::Servers,
-    tools::{self, Call, Context, Outcome, ToolError, Tools, redact::Redactor},
+    tools::{self, Call, Context, Outcome, ToolError, Tools, redact::Redactor, skill::Library, web::search::Search},
 };
+
+/// What a run has beyond its computer, by its skills.
+#[derive(Default)]
+pub(crate) struct Reach {
+    pub library: Option<Library>,
+    pub engine: Option<Search>,
+}
 
 /// What a run works with. Dropping it ends nothing that runs on the computer.
 pub(crate) struct Computer {
@@ -28,7 +35,9 @@ impl Computer {
         parts: &Parts,
         run: &Run,
         environment: &Environment,
+        workspace: Workspace,
         secrets: Vec<(String, SecretString)>,
+        reach: Reach,
     ) -> Result<Self, End> {
         let mut spec = parts.sandboxes.spec_of(environment);
         let mut has_internet = environment.settings.internet_access;
@@ -37,10 +46,6 @@ impl Computer {
             has_internet = false;
             spec.network = Network::Withheld;
         }
-        let workspace = parts
-            .sandboxes
-            .workspace(&environment.id)
-            .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
         let is_running = parts.sandboxes.is_open(&spec);
         let (sealed, secrets): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|(key, _)| key == SEALED_KEY);
         let of_message = servers_of_message(run, sealed.first().map(|(_, text)| text));
@@ -53,9 +58,11 @@ impl Computer {
             |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
             &parts.options.mcp,
         );
+        let Reach { library, engine } = reach;
+        let tools = Tools::new(has_internet).with_skills(library.is_some()).with_search(engine.is_some());
         let context = Context::new(parts.sandboxes.clone(), spec, run.id.as_str(), variables, parts.web.clone());
         let context = context.hiding(values.iter().map(ExposeSecret::expose_secret).chain(servers.secrets()));
-        let tools = Tools::new(has_internet);
+        let context = context.with_skills(library).with_search(engine);
         Ok(Self { tools, context: context.into(), servers, workspace, is_running, warming: None })
     }
 
@@ -99,6 +106,11 @@ impl Computer {
 
     pub(crate) fn has_internet(&self) -> bool {
         self.tools.has_internet()
+    }
+
+    /// Gives what the system prompt says of the run's skills.
+    pub(crate) fn skill_listings(&self) -> Vec<String> {
+        self.context.skill_listings()
     }
 
     pub(crate) fn workspace(&self) -> &Workspace {

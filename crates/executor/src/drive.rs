@@ -26,11 +26,13 @@ use crate::{
     attachments,
     bounds::{self, Bounds},
     compaction::Window,
-    computer::Computer,
+    computer::{Computer, Reach},
     conversation::{self, ASSISTANT, Loaded, SYSTEM, USER},
     error::End,
     permissions::{Approved, Judged},
-    prompt, setup,
+    prompt,
+    server_tools::ServerCalls,
+    setup,
     steering::Reason,
     steps::Steps,
     stop::{Stop, StopSignal},
@@ -77,6 +79,8 @@ pub(crate) async fn drive(
         open: Vec::new(),
         permissions: Vec::new(),
         approved: Vec::new(),
+        searches_by_backend: false,
+        server_calls: ServerCalls::default(),
         steps: Steps::new(parts.ledger.clone(), &claimed.run),
     };
     let outcome = match driver.advance().await {
@@ -135,6 +139,10 @@ pub(crate) struct Driver<'a> {
     pub permissions: Vec<PermissionSet>,
     /// Calls that somebody has allowed.
     pub approved: Vec<Approved>,
+    /// The model is offered its back end's own search.
+    pub searches_by_backend: bool,
+    /// Calls that the back end makes itself.
+    pub server_calls: ServerCalls,
     pub steps: Steps,
 }
 
@@ -174,7 +182,16 @@ impl Driver<'_> {
             let message = "The agent of this thread was deleted. Set another agentId on the thread to go on.";
             return Err(End::failed("agent_deleted", message));
         }
-        let mut computer = Computer::new(self.parts, run, &environment, secrets).await?;
+        let skills = self.find_skills(agent.as_ref()).await?;
+        let workspace = self
+            .parts
+            .sandboxes
+            .workspace(&environment.id)
+            .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
+        self.read_permissions(agent.as_ref());
+        let engine = self.choose_search(&skills, agent.as_ref(), &environment).await?;
+        let reach = Reach { library: self.library(skills.custom, &workspace).await, engine };
+        let mut computer = Computer::new(self.parts, run, &environment, workspace, secrets, reach).await?;
         computer.servers().recall(store, &run.environment_id).await?;
         self.steps.hide(computer.redactor());
         self.window = Window::new(usage.as_ref());
@@ -188,7 +205,6 @@ impl Driver<'_> {
             self.start(&mut computer).await?;
         }
 
-        self.read_permissions(agent.as_ref());
         let mut loaded = conversation::load(&entries, &run.id)?;
         let scripts_done = setup::count_results(&entries, &run.id);
         drop(entries);
@@ -306,7 +322,8 @@ impl Driver<'_> {
     ) -> Result<Outcome, End> {
         let mut request = request;
         let mut nudges = 0;
-        // A reply that the back end paused is sent back as it is, with nothing said after it.
+        // A reply that the back end paused is sent back as it is, with nothing said after it; one in which its own call is
+        // still open, with nothing but results.
         let mut is_paused = false;
         self.prepare_servers(computer).await?;
         // What was asked about in the last reply is acted upon before the model is asked again.
@@ -344,7 +361,7 @@ impl Driver<'_> {
                 _ => Judged::default(),
             };
             self.commit_reply(&request, &response, blocks, &judged, asked_at).await?;
-            is_paused = response.stop_reason == StopReason::PauseTurn;
+            is_paused = response.stop_reason == StopReason::PauseTurn || self.server_calls.has_open();
             if !response.content.get().starts_with("[]") {
                 conversation::push(&mut loaded.conversation, ASSISTANT, response.content.get())?;
                 loaded.has_replies = true;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::mcp;
+use crate::{mcp, tools};
 
 /// How runs are driven. [`Default`] gives what the default settings file says.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Options {
     pub git: Arc<sandbox::git::Options>,
     /// How MCP servers are used.
     pub mcp: mcp::Options,
+    /// How the web is searched.
+    pub search: SearchOptions,
     /// Images built at once by this process.
     pub concurrent_builds: usize,
     /// How long building an image may take.
@@ -39,6 +41,17 @@ pub struct Options {
     pub default_model: String,
     /// The model that a run goes on with when its own cannot answer after all retries.
     pub fallback_model: Option<String>,
+}
+
+/// How runs search the web that have the skill for it.
+#[derive(Debug, Clone, Default)]
+pub struct SearchOptions {
+    /// The model's back end searches by itself, where the model can.
+    pub uses_backend: bool,
+    /// What that may look at.
+    pub backend: claude::WebSearch,
+    /// Searches where the back end does not.
+    pub engine: Option<tools::web::search::Search>,
 }
 
 impl Options {
@@ -66,6 +79,7 @@ impl Default for Options {
             permission_expiry: Duration::from_secs(7 * 24 * 3600),
             git: Arc::default(),
             mcp: mcp::Options::default(),
+            search: SearchOptions::default(),
             concurrent_builds: 2,
             build_timeout: Duration::from_secs(30 * 60),
             default_model: "claude-sonnet-5-5".into(),

@@ -39,6 +39,7 @@ pub(crate) async fn parts(
     if !documentation.is_empty() {
         parts.push(format!("# About this computer\n\n{}", documentation.join("\n\n")));
     }
+    parts.extend(computer.skill_listings());
     for name in MEMORY_FILES {
         if let Some(text) = read_memory(computer.workspace(), name).await {
             parts.push(format!("# Instructions of the workspace, from /workspace/{name}\n\n{text}"));

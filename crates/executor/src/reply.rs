@@ -14,6 +14,7 @@ use crate::{
     drive::Driver,
     error::End,
     permissions::Judged,
+    server_tools::ServerCalls,
 };
 
 impl Driver<'_> {
@@ -33,7 +34,8 @@ impl Driver<'_> {
         let turn = self.turn(request, response, asked_at);
         self.spent += turn.spent;
         self.window.measure(response);
-        let mut events: Vec<_> = blocks.into_iter().filter_map(to_event).collect();
+        let mut events: Vec<_> =
+            blocks.into_iter().filter_map(|block| to_event(block, &mut self.server_calls)).collect();
         for (call, text) in &judged.denied {
             transcript.push((USER, conversation::answer(&call.id, text, true)));
             let result = ToolResult { is_error: true, text: text.clone(), duration_ms: 0, detail: None };
@@ -104,14 +106,17 @@ pub fn spent(catalogue: &claude::Catalogue, request: &claude::Request, response:
 }
 
 /// Makes what people see of a block of a reply.
-fn to_event(block: Block) -> Option<Event> {
+fn to_event(block: Block, server_calls: &mut ServerCalls) -> Option<Event> {
     match block {
         Block::Text { text } => Some(Event::ItemCompleted { item: Item::Text { text } }),
         Block::Thinking { text } if text.is_empty() => None,
         Block::Thinking { text } => Some(Event::ItemCompleted { item: Item::Reasoning { text } }),
         Block::ToolUse(call) => Some(Event::ItemStarted { item: Item::ToolCall(to_tool_call(&call, None)) }),
-        // Tools that the back end runs itself come with the skills that use them.
-        Block::ServerToolUse { .. } | Block::ServerToolResult { .. } | Block::Other { .. } => None,
+        Block::ServerToolUse { id, name, input } => Some(server_calls.begun(id, name, input)),
+        Block::ServerToolResult { kind, tool_use_id, content } => {
+            Some(server_calls.ended(&kind, tool_use_id, &content))
+        }
+        Block::Other { .. } => None,
     }
 }
 

@@ -12,11 +12,14 @@ use bollard::models::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Limits, Network, Options, Spec, directories::Directories, guest::SOCKET};
+use crate::{Limits, Network, Options, Spec, directories::Directories, guest::SOCKET, skills::SKILLS};
 
 pub(crate) const WORKSPACE: &str = "/workspace";
 const RUN: &str = "/run/atelier";
 const GUESTD: &str = "/.atelier/guestd";
+
+/// Counts up when containers come to be made otherwise than from what is hashed below.
+const LAYOUT: u32 = 1;
 
 pub(crate) const LABEL_INSTALLATION: &str = "atelier.installation";
 pub(crate) const LABEL_ENVIRONMENT: &str = "atelier.environment";
@@ -42,6 +45,7 @@ pub(crate) fn spec_hash(options: &Options, spec: &Spec, limits: Limits, image_id
     #[derive(Serialize)]
     struct Parts<'a> {
         protocol: u8,
+        layout: u32,
         image_id: &'a str,
         runtime: &'a Option<String>,
         user: &'a str,
@@ -55,6 +59,7 @@ pub(crate) fn spec_hash(options: &Options, spec: &Spec, limits: Limits, image_id
     }
     let parts = Parts {
         protocol: guest_protocol::VERSION,
+        layout: LAYOUT,
         image_id,
         runtime: &options.runtime,
         user: &options.user,
@@ -107,6 +112,7 @@ pub(crate) fn body(
         bind(&directories.workspace(), WORKSPACE, false),
         bind(&directories.home(), home, false),
         bind(&directories.run, RUN, false),
+        bind(&directories.skills, SKILLS, true),
         bind(&options.guestd, GUESTD, true),
     ];
     let strings = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect());
@@ -156,7 +162,7 @@ pub(crate) fn in_bay(mut body: ContainerCreateBody, bay: &str, mark: &str) -> Co
     labels.insert(LABEL_BAY.to_owned(), bay.to_owned());
     labels.insert(LABEL_WARM.to_owned(), mark.to_owned());
     let mounts = body.host_config.iter_mut().flat_map(|host| host.mounts.iter_mut().flatten());
-    for mount in mounts.filter(|mount| !matches!(mount.target.as_deref(), Some(RUN | GUESTD))) {
+    for mount in mounts.filter(|mount| !matches!(mount.target.as_deref(), Some(RUN | SKILLS | GUESTD))) {
         let propagation = Some(MountBindOptionsPropagationEnum::RSLAVE);
         mount.bind_options = Some(MountBindOptions { propagation, ..Default::default() });
     }

@@ -15,6 +15,8 @@ pub(crate) struct Directories {
     pub(crate) root: PathBuf,
     /// Holds the socket of one container's `guestd`. Emptied before each start.
     pub(crate) run: PathBuf,
+    /// What one container sees of skills and cannot change. Emptied before each start.
+    pub(crate) skills: PathBuf,
 }
 
 /// Where the server itself finds an environment's files.
@@ -34,7 +36,7 @@ impl Directories {
     /// The id's alphabet has neither dots nor slashes, so the path is always one below `environments`.
     pub(crate) fn new(data_dir: &Path, place: &Place) -> Self {
         let root = data_dir.join("environments").join(place.environment.as_str());
-        Self { run: root.join(place.run()), root }
+        Self { run: root.join(place.run()), skills: root.join(place.skills()), root }
     }
 
     /// The user's files: `/workspace` in the container.
@@ -54,6 +56,8 @@ impl Directories {
             DirBuilder::new().recursive(true).mode(0o700).create(environments)?;
         }
         DirBuilder::new().recursive(true).mode(0o755).create(&self.root)?;
+        // The server's own, and only to be read by who works there.
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.skills)?;
         for (directory, mode) in [(self.workspace(), 0o755), (self.home(), 0o700), (self.run.clone(), 0o700)] {
             match DirBuilder::new().mode(mode).create(&directory) {
                 Ok(()) => self.give(&directory, user)?,
@@ -73,9 +77,11 @@ impl Directories {
         Ok(())
     }
 
-    /// Makes the run directory anew: what a container left there must not hinder the next.
+    /// Makes anew what is of one start of a container: what it left in its run directory must not hinder the next, and
+    /// versions of skills must not pile up.
     pub(crate) async fn renew_run(&self, user: &str) -> Result<(), crate::Error> {
         crate::Workspace::delete(self.run.clone()).await?;
+        crate::Workspace::delete(self.skills.clone()).await?;
         self.make(user).map_err(|err| crate::Error::other(format!("cannot make '{}'", self.root.display()), err))
     }
 }

@@ -40,6 +40,11 @@ impl Place {
         format!("run{}", self.suffix())
     }
 
+    /// The same for the one that holds skills.
+    pub(crate) fn skills(&self) -> String {
+        format!("skills{}", self.suffix())
+    }
+
     fn suffix(&self) -> &'static str {
         if self.is_offline { "-offline" } else { "" }
     }

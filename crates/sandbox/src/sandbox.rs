@@ -119,6 +119,11 @@ impl Sandbox {
         &self.inner.container
     }
 
+    /// Tells whether both are the same start of the same container, as this process knows it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Starts a command and gives the process once it runs.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod copy;
 mod list;
 mod read;
 mod room;
+mod skills;
 mod stats;
 mod tree;
 mod upload;
@@ -31,6 +32,7 @@ pub use copy::Copied;
 pub use list::{Entry, Kind, Listing};
 pub use read::OpenFile;
 pub(crate) use room::Room;
+pub use skills::FoundSkill;
 pub use stats::Stats;
 pub use upload::{Upload, Uploaded};
 

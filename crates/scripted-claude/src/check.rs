@@ -150,6 +150,9 @@ fn tools(body: &Value) -> Checked {
                 return bad("tools: Tool names must be unique.");
             }
         }
+        if kind.starts_with("web_search_") {
+            web_search(tool, kind, &format!("tools.{at}.{kind}"))?;
+        }
         if kind == "custom" {
             if !tool["input_schema"].is_object() {
                 return bad(format!("tools.{at}.custom.input_schema: Field required"));
@@ -161,6 +164,28 @@ fn tools(body: &Value) -> Checked {
                 return bad(format!("tools.{at}.custom.description: Input should be a valid string"));
             }
         }
+    }
+    Ok(())
+}
+
+fn web_search(tool: &Value, kind: &str, place: &str) -> Checked {
+    const VERSIONS: [&str; 3] = ["web_search_20250305", "web_search_20260209", "web_search_20260318"];
+    const FIELDS: [&str; 7] =
+        ["type", "name", "max_uses", "allowed_domains", "blocked_domains", "allowed_callers", "cache_control"];
+    if !VERSIONS.contains(&kind) {
+        return bad(format!("{place}: Input tag '{kind}' found using 'type' does not match any of the expected tags"));
+    }
+    if tool["name"] != "web_search" {
+        return bad(format!("{place}.name: Input should be 'web_search'"));
+    }
+    if let Some(name) = tool.as_object().and_then(|tool| tool.keys().find(|name| !FIELDS.contains(&name.as_str()))) {
+        return bad(format!("{place}.{name}: Extra inputs are not permitted"));
+    }
+    if tool.get("allowed_domains").is_some() && tool.get("blocked_domains").is_some() {
+        return bad(format!("{place}: only one of allowed_domains and blocked_domains may be given"));
+    }
+    if tool.get("max_uses").is_some_and(|uses| uses.as_u64().is_none_or(|uses| uses == 0)) {
+        return bad(format!("{place}.max_uses: Input should be greater than 0"));
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) git: Git,
     pub(crate) builds: Builds,
     pub(crate) mcp: Mcp,
+    pub(crate) search: Search,
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
@@ -311,6 +312,41 @@ pub(crate) struct Log {
     pub(crate) level: String,
     #[serde(deserialize_with = "units::log_format")]
     pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Search {
+    #[serde(deserialize_with = "units::search_provider")]
+    pub(crate) provider: SearchProvider,
+    #[serde(deserialize_with = "units::optional_url")]
+    pub(crate) searxng_url: Option<Url>,
+    #[serde(deserialize_with = "units::url")]
+    pub(crate) brave_url: Url,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) brave_key: Option<SecretString>,
+    #[serde(deserialize_with = "units::url")]
+    pub(crate) tavily_url: Url,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) tavily_key: Option<SecretString>,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) max_uses: u32,
+    #[serde(deserialize_with = "units::dollars")]
+    pub(crate) price: f64,
+    pub(crate) allowed_domains: Vec<String>,
+    pub(crate) blocked_domains: Vec<String>,
+}
+
+/// Who searches the web.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SearchProvider {
+    /// The model's back end if it can, else the first engine that is set up.
+    Auto,
+    Claude,
+    Searxng,
+    Brave,
+    Tavily,
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

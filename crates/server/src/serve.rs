@@ -89,7 +89,7 @@ async fn serve(
     let web = wiring::web_client(loaded)?;
     let claude = claude::Client::new(wiring::claude_options(config)?)?;
     let catalogue = Arc::new(wiring::catalogue(loaded)?);
-    let runs = wiring::executor_options(loaded)?;
+    let runs = wiring::executor_options(loaded, wiring::search_options(config, &claude)?)?;
 
     let Some(database) = lifecycle.soft.run_until_cancelled(Database::serve(config, data_dir)).await else {
         return Ok(ExitCode::SUCCESS);
@@ -109,9 +109,12 @@ async fn serve(
             );
             *api.models.write().unwrap_or_else(PoisonError::into_inner) = models::from_catalogue(&catalogue, &runs);
             api.make_title = Some(titles::maker(claude.clone(), catalogue.clone(), api.models.clone()));
-            let options = wiring::preview_options(config, site);
+            let (known, chosen) = (catalogue.clone(), runs.clone());
+            api.why_unavailable =
+                Some(Arc::new(move |skill, model| executor::why_unavailable(&chosen, &known, skill, model)));
+            let previews = wiring::preview_options(config, site);
             let (store, sandboxes) = (api.store.clone(), api.sandboxes.clone());
-            let opener = Previews::new(store, sandboxes, options, lifecycle.soft.clone(), lifecycle.tracker.clone());
+            let opener = Previews::new(store, sandboxes, previews, lifecycle.soft.clone(), lifecycle.tracker.clone());
             previews::start(loaded, lifecycle, opener, listeners.previews);
             start(loaded, lifecycle, api, Ends { claude, catalogue, web, runs }, listeners.api);
             announce(loaded, address);

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     build,
-    config::{Builds, Config, Loaded, Profile},
+    config::{Builds, Config, Loaded, Profile, SearchProvider},
     data_dir::DataDir,
 };
 
@@ -207,11 +207,43 @@ fn mcp_options(loaded: &Loaded) -> anyhow::Result<executor::mcp::Options> {
     })
 }
 
-pub(crate) fn executor_options(loaded: &Loaded) -> anyhow::Result<executor::Options> {
+/// Decides who searches the web for runs with the skill for it.
+pub(crate) fn search_options(config: &Config, claude: &claude::Client) -> anyhow::Result<executor::SearchOptions> {
+    use executor::tools::web::search::{Domains, Engine, Search};
+    let settings = &config.search;
+    let searxng = settings.searxng_url.clone().map(|url| Engine::Searxng { url });
+    let brave = settings.brave_key.clone().map(|key| Engine::Brave { url: settings.brave_url.clone(), key });
+    let tavily = settings.tavily_key.clone().map(|key| Engine::Tavily { url: settings.tavily_url.clone(), key });
+    let engine = match settings.provider {
+        SearchProvider::Auto => searxng.or(brave).or(tavily),
+        SearchProvider::Searxng => searxng,
+        SearchProvider::Brave => brave,
+        SearchProvider::Tavily => tavily,
+        SearchProvider::Claude | SearchProvider::None => None,
+    };
+    let domains = Domains { allowed: settings.allowed_domains.clone(), blocked: settings.blocked_domains.clone() };
+    let backend = claude::WebSearch {
+        max_uses: settings.max_uses,
+        allowed_domains: settings.allowed_domains.clone(),
+        blocked_domains: settings.blocked_domains.clone(),
+    };
+    let engine = engine.map(|engine| Search::new(engine, domains, settings.price)).transpose();
+    Ok(executor::SearchOptions {
+        uses_backend: match settings.provider {
+            SearchProvider::Auto => claude.has_server_tools(),
+            provider => provider == SearchProvider::Claude,
+        },
+        backend,
+        engine: engine.context("cannot make the client for the search engine")?,
+    })
+}
+
+pub(crate) fn executor_options(loaded: &Loaded, search: executor::SearchOptions) -> anyhow::Result<executor::Options> {
     let config = &loaded.config;
     let settings = &config.runs;
     Ok(executor::Options {
         mcp: mcp_options(loaded)?,
+        search,
         concurrent_runs: settings.concurrent as usize,
         lease: settings.lease,
         poll: settings.poll,

@@ -62,6 +62,9 @@ impl From<sqlx::Error> for Error {
             }
             sqlx::Error::Database(database) => match (database.code().as_deref(), database.constraint()) {
                 (_, Some("runs_one_active")) => Self::Busy,
+                (_, Some("skills_slug_once")) => {
+                    Self::Conflict("the project has a skill that models would call the same".into())
+                }
                 (_, Some("agents_pkey")) => Self::Conflict("an agent with this id exists already".into()),
                 (Some("53100"), _) => Self::DiskFull(err),
                 // Class 57: shutting down, crashed, starting up. Class 53: out of memory or connections.

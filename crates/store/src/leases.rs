@@ -100,6 +100,8 @@ pub struct Checkpoint {
     pub taken: Vec<String>,
     /// Notes that the entries above give to the model; each becomes a message of the thread.
     pub steering: Vec<Steering>,
+    /// What calls cost, beside the turn.
+    pub cost: domain::MicroUsd,
     /// The model that the run goes on with from here, whoever takes it up.
     pub fallback_model: Option<String>,
 }
@@ -289,7 +291,8 @@ impl Store {
         let events: Vec<_> = checkpoint.events.iter().map(to_text).collect();
         let turn = checkpoint.turn.as_ref();
         let requests = &checkpoint.requests;
-        let spent = turn.map(|turn| turn.spent).unwrap_or_default();
+        let mut spent = turn.map(|turn| turn.spent).unwrap_or_default();
+        spent.cost = spent.cost + checkpoint.cost;
         let row = sqlx::query(
             "-- checkpoint
              with run as (

@@ -40,6 +40,7 @@ pub mod seal;
 pub mod search;
 pub mod secrets;
 pub mod side_questions;
+pub mod skills;
 pub mod snapshots;
 pub mod states;
 pub mod steering;

@@ -212,6 +212,13 @@ impl UpdateAgent {
         fields.finish()
     }
 
+    pub(super) fn enabled_skills(&self) -> &[String] {
+        match &self.enabled_skills {
+            Patch::Value(skills) => skills,
+            Patch::Absent | Patch::Null => &[],
+        }
+    }
+
     pub(super) fn apply(self, agent: &mut Agent) {
         self.name.apply_or_default(&mut agent.name);
         self.model.apply_or_default(&mut agent.model);

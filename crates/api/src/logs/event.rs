@@ -86,10 +86,11 @@ fn of_call(recorded: &Recorded, call: &ToolCall) -> LogEntry {
 fn event_type(detail: Option<&Detail>) -> &'static str {
     match detail {
         Some(Detail::Command { .. }) => "command_execution",
-        Some(Detail::FileWrite { .. }) => "file_change",
+        Some(Detail::FileWrite { .. } | Detail::Image { .. }) => "file_change",
         Some(Detail::Todos { .. }) => "planning",
         Some(Detail::Mcp { .. }) => "mcp_tool_call",
-        Some(Detail::FileRead { .. } | Detail::Search { .. } | Detail::Fetch { .. }) | None => "tool_call",
+        Some(Detail::FileRead { .. } | Detail::Search { .. } | Detail::Fetch { .. } | Detail::WebSearch { .. })
+        | None => "tool_call",
     }
 }
 

@@ -102,10 +102,33 @@ enum ToolView {
         output: String,
         error: Option<String>,
     },
+    WebSearch {
+        query: String,
+        results: Vec<HitView>,
+    },
+    ImageGenerationSkill {
+        file_path: String,
+        media_type: String,
+        width: u32,
+        height: u32,
+        bytes: i64,
+        /// `created` or `modified`.
+        operation_kind: &'static str,
+    },
     /// A call whose effect is not known, or not yet.
     Other {
         name: String,
     },
+}
+
+/// A page that was found.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamSearchHit)]
+struct HitView {
+    title: String,
+    url: String,
+    /// As whoever searched words it.
+    date: Option<String>,
 }
 
 /// A changed file.
@@ -175,6 +198,18 @@ impl From<&Detail> for ToolView {
                 error,
             },
             Detail::Fetch { url, status, bytes } => Self::WebFetch { url, status, bytes },
+            Detail::WebSearch { query, hits } => {
+                let results = hits.into_iter().map(|hit| HitView { title: hit.title, url: hit.url, date: hit.date });
+                Self::WebSearch { query, results: results.collect() }
+            }
+            Detail::Image { path, is_new, media_type, width, height, bytes } => Self::ImageGenerationSkill {
+                file_path: path,
+                media_type,
+                width,
+                height,
+                bytes,
+                operation_kind: change_kind(is_new),
+            },
         }
     }
 }
@@ -188,12 +223,20 @@ fn change(detail: &Detail) -> Option<ChangeView> {
             additions: *additions,
             deletions: *deletions,
         }),
+        Detail::Image { path, is_new, .. } => Some(ChangeView {
+            path: path.clone(),
+            kind: change_kind(*is_new),
+            diff: String::new(),
+            additions: 0,
+            deletions: 0,
+        }),
         Detail::Command { .. }
         | Detail::FileRead { .. }
         | Detail::Search { .. }
         | Detail::Todos { .. }
         | Detail::Mcp { .. }
-        | Detail::Fetch { .. } => None,
+        | Detail::Fetch { .. }
+        | Detail::WebSearch { .. } => None,
     }
 }
 

@@ -38,7 +38,7 @@ async fn a_patch_clears_what_is_null_and_leaves_what_is_absent() {
     let app = App::start().await;
     let made = json!({
         "id": "mine", "name": "a", "model": "m", "description": "d", "instructions": "i", "binary": "b",
-        "reasoningEffort": "low", "enabledSkills": ["s"], "metadata": {"k": 1}, "voiceModel": "v",
+        "reasoningEffort": "low", "enabledSkills": ["web_search"], "metadata": {"k": 1}, "voiceModel": "v",
     });
     app.post("/agents", made).await.ok();
     let changed = json!({"instructions": null, "binary": null, "enabledSkills": null, "metadata": null, "name": "b"});

@@ -12,6 +12,7 @@ mod keys;
 mod previews;
 mod projects;
 mod secrets;
+mod skills;
 mod system;
 mod tenants;
 mod threads;

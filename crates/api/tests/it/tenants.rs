@@ -40,6 +40,7 @@ impl Things {
         let text = |value: &Value| value.as_str().expect("an id").to_owned();
         let environment = store.default_environment(project).await.expect("an environment").id.to_string();
         let agent = post("/agents".into(), json!({"name": "a", "model": "m"})).await;
+        let skill = post("/skills".into(), json!({"name": "s"})).await;
         let thread = text(&post("/threads".into(), json!({"environmentId": environment})).await["thread"]["id"]);
         let daily = json!({"name": "d", "task": "t", "cronExpression": "0 9 * * *"});
         let schedule = post("/schedules".into(), daily).await;
@@ -71,6 +72,7 @@ impl Things {
         Self {
             ids: vec![
                 ("agents", text(&agent["agent"]["id"])),
+                ("skills", text(&skill["skill"]["id"])),
                 ("environments", environment.clone()),
                 ("git", environment),
                 ("threads", thread),

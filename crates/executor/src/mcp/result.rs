@@ -19,7 +19,7 @@ impl Asked<'_> {
     /// Makes the outcome of an answer.
     pub(super) fn outcome(&self, cx: &Context, answer: Answer) -> Outcome {
         let content: Vec<_> = answer.content.into_iter().flat_map(|content| to_blocks(cx, content)).collect();
-        let mut outcome = Outcome { content, is_error: answer.is_error, detail: None };
+        let mut outcome = Outcome { content, is_error: answer.is_error, ..Outcome::text("", None) };
         let output = shorten(&outcome.to_text());
         let error = outcome.is_error.then(|| output.clone());
         outcome.detail = Some(self.detail(output, error));
@@ -29,7 +29,7 @@ impl Asked<'_> {
     /// Makes the outcome of a call that the server did not answer.
     pub(super) fn failure(&self, text: String) -> Outcome {
         let detail = Some(self.detail(String::new(), Some(shorten(&text))));
-        Outcome { content: vec![ResultBlock::Text(text)], is_error: true, detail }
+        Outcome { is_error: true, ..Outcome::text(text, detail) }
     }
 
     fn detail(&self, output: String, error: Option<String>) -> Detail {

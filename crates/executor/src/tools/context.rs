@@ -5,15 +5,21 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use sandbox::{Error, FileContent, Sandbox, Sandboxes, Spec, Written};
+use domain::skill::{Skill, SkillFile};
+use sandbox::{Error, FileContent, Sandbox, Sandboxes, Spec, Workspace, Written};
 use tokio::time::Instant;
 
-use super::{ToolError, for_model, redact::Redactor, web};
+use super::{
+    ToolError, for_model,
+    redact::Redactor,
+    skill::{self, Library},
+    web,
+};
 
 /// Where a run begins to work.
 pub(super) const WORKSPACE: &str = "/workspace";
@@ -37,6 +43,9 @@ pub struct Context {
     pub(super) redactor: Arc<Redactor>,
     pub(crate) web: web::Client,
     pub(super) pages: web::Cache,
+    pub(super) skills: Option<Library>,
+    pub(super) search: Option<web::search::Search>,
+    searches: AtomicU32,
     cwd: Mutex<String>,
     seen: Mutex<HashMap<String, Seen>>,
     media_bytes: AtomicU64,
@@ -70,6 +79,9 @@ impl Context {
             redactor: Arc::default(),
             web,
             pages: web::Cache::default(),
+            skills: None,
+            search: None,
+            searches: AtomicU32::new(0),
             cwd: Mutex::new(WORKSPACE.to_owned()),
             seen: Mutex::default(),
             media_bytes: AtomicU64::new(0),
@@ -88,6 +100,20 @@ impl Context {
         Arc::clone(&self.redactor)
     }
 
+    /// With skills, whose files the computer has when it is used.
+    #[must_use]
+    pub fn with_skills(mut self, skills: Option<Library>) -> Self {
+        self.skills = skills;
+        self
+    }
+
+    /// With an engine for searches of the web.
+    #[must_use]
+    pub fn with_search(mut self, search: Option<web::search::Search>) -> Self {
+        self.search = search;
+        self
+    }
+
     /// Changes the image that was built for the environment, and tells whether its computer runs with that.
     pub(crate) fn use_image(&mut self, image: Option<String>) -> bool {
         self.spec.built = image;
@@ -103,9 +129,32 @@ impl Context {
                     tracing::warn!(error = &err as &dyn std::error::Error, "no container engine answers, trying again");
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
-                opened => return opened,
+                opened => {
+                    let sandbox = opened?;
+                    if let Some(skills) = &self.skills {
+                        skills.provide(&self.sandboxes, &self.spec, &sandbox).await;
+                    }
+                    return Ok(sandbox);
+                }
             }
         }
+    }
+
+    /// Gives the files of the run's environment, for which no computer need run.
+    pub(super) fn workspace(&self) -> Result<Workspace, Error> {
+        self.sandboxes.workspace(&self.spec.environment)
+    }
+
+    /// Gives what the system prompt says of the run's skills.
+    pub(crate) fn skill_listings(&self) -> Vec<String> {
+        self.skills.as_ref().map(Library::listings).unwrap_or_default()
+    }
+
+    /// Puts the files of a skill into the computer, as it is now.
+    pub(super) async fn put_skill(&self, skill: &Skill, mut files: Vec<SkillFile>) -> Result<(), Error> {
+        self.sandbox().await?;
+        files.push(skill::text_of(skill));
+        self.sandboxes.put_skill(&self.spec, &skill.directory(), files).await
     }
 
     /// Gives a variable that is set for the run's commands.
@@ -149,6 +198,14 @@ impl Context {
 
     pub(super) fn note_seen(&self, path: &str, seen: Seen) {
         lock(&self.seen).insert(path.to_owned(), seen);
+    }
+
+    /// Counts a search of the web, or says that there were too many.
+    pub(super) fn take_search(&self, most: u32) -> Result<(), ToolError> {
+        match self.searches.fetch_add(1, Ordering::Relaxed) {
+            taken if taken < most => Ok(()),
+            _ => Err(for_model(format!("This run has searched {most} times, which is all it may."))),
+        }
     }
 
     /// Counts `bytes` of an image or document, or says that there were too many.

@@ -119,7 +119,7 @@ pub(super) async fn read(cx: &Context, kind: Kind, path: &str, first: FileConten
     let block = kind.block(&bytes);
     let about = ResultBlock::Text(format!("{path}: {said}, {}", text::size(bytes.len() as u64)));
     let detail = Detail::FileRead { path: path.to_owned(), lines: None };
-    Ok(Outcome { content: vec![about, block], is_error: false, detail: Some(detail) })
+    Ok(Outcome { content: vec![about, block], ..Outcome::text("", Some(detail)) })
 }
 
 /// Says what the file is, or why the API would refuse it.

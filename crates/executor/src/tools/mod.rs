@@ -22,6 +22,7 @@ mod progress;
 mod read;
 pub(crate) mod redact;
 mod search;
+pub mod skill;
 mod spill;
 mod text;
 mod todo;
@@ -30,7 +31,7 @@ mod write;
 
 use claude::blocks::{Base64Source, NewBlock};
 pub use context::Context;
-use domain::event::Detail;
+use domain::{MicroUsd, event::Detail};
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ const MAX_RESULT_CHARS: usize = 120_000;
 
 /// Tells whether a call of the tool may change files of the workspace. One that is not known may.
 pub(crate) fn changes_files(name: &str) -> bool {
-    !matches!(name, "Glob" | "Grep" | "Read" | "TaskStop" | "TodoWrite" | "WebFetch")
+    !matches!(name, "Glob" | "Grep" | "Read" | "Skill" | "TaskStop" | "TodoWrite" | "WebFetch" | "WebSearch")
 }
 
 /// Tells whether a call of the tool changes the file it names and no other.
@@ -51,6 +52,8 @@ pub(crate) fn writes_one_file(name: &str) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub struct Tools {
     has_internet: bool,
+    has_skills: bool,
+    has_search: bool,
 }
 
 /// A call as the model made it, and how it is to be carried out.
@@ -72,6 +75,8 @@ pub struct Outcome {
     pub is_error: bool,
     /// The same for people and programs.
     pub detail: Option<Detail>,
+    /// What somebody else charges for it.
+    pub cost: MicroUsd,
 }
 
 /// A block of a result.
@@ -116,8 +121,8 @@ pub enum ToolError {
 }
 
 impl Outcome {
-    fn text(text: impl Into<String>, detail: Option<Detail>) -> Self {
-        Self { content: vec![ResultBlock::Text(text.into())], is_error: false, detail }
+    pub(crate) fn text(text: impl Into<String>, detail: Option<Detail>) -> Self {
+        Self { content: vec![ResultBlock::Text(text.into())], is_error: false, detail, cost: MicroUsd::default() }
     }
 
     /// Gives all text of the result.
@@ -133,7 +138,19 @@ impl Outcome {
 impl Tools {
     /// `has_internet` says whether the run may reach the internet; without, there is no WebFetch.
     pub fn new(has_internet: bool) -> Self {
-        Self { has_internet }
+        Self { has_internet, has_skills: false, has_search: false }
+    }
+
+    /// With the tool that gives skills' texts; the run's [`Context`] must have skills.
+    #[must_use]
+    pub fn with_skills(self, has_skills: bool) -> Self {
+        Self { has_skills, ..self }
+    }
+
+    /// With a search of our own; the run's [`Context`] must have an engine.
+    #[must_use]
+    pub fn with_search(self, has_search: bool) -> Self {
+        Self { has_search, ..self }
     }
 
     pub(crate) fn has_internet(self) -> bool {
@@ -147,7 +164,7 @@ impl Tools {
 
     /// Tells whether a call may run beside others of its kind: it only looks. All others keep the order the model gave.
     pub fn is_parallel_safe(self, name: &str) -> bool {
-        matches!(name, "Glob" | "Grep" | "Read" | "WebFetch")
+        matches!(name, "Glob" | "Grep" | "Read" | "Skill" | "WebFetch" | "WebSearch")
     }
 
     /// Carries a call out.
@@ -168,9 +185,11 @@ impl Tools {
                         "Glob" => glob::call(cx, call.input).await,
                         "Grep" => grep::call(cx, call.input).await,
                         "Read" => read::call(cx, call.input).await,
+                        "Skill" if self.has_skills => skill::call(cx, call.input).await,
                         "TaskStop" => background::stop(cx, call.input).await,
                         "TodoWrite" => todo::call(call.input),
                         "WebFetch" if self.has_internet => web::call(cx, call.input).await,
+                        "WebSearch" if self.has_search => web::search::call(cx, call.input).await,
                         "Write" => write::call(cx, call.input).await,
                         _ => Err(self.unknown(name)),
                     }
@@ -194,12 +213,19 @@ impl Tools {
             glob::DEFINITION,
             grep::DEFINITION,
             read::DEFINITION,
+            skill::DEFINITION,
             background::DEFINITION,
             todo::DEFINITION,
             web::DEFINITION,
+            web::search::DEFINITION,
             write::DEFINITION,
         ];
-        all.into_iter().filter(move |(name, ..)| self.has_internet || *name != "WebFetch")
+        all.into_iter().filter(move |(name, ..)| match *name {
+            "Skill" => self.has_skills,
+            "WebFetch" => self.has_internet,
+            "WebSearch" => self.has_search,
+            _ => true,
+        })
     }
 }
 
@@ -244,7 +270,7 @@ mod tests {
 
     #[test]
     fn definitions_are_sorted_and_never_change_unnoticed() {
-        let definitions = Tools::new(true).definitions();
+        let definitions = Tools::new(true).with_skills(true).with_search(true).definitions();
         assert!(definitions.is_sorted_by_key(|tool| tool.name.clone()));
         let json = serde_json::to_string_pretty(&definitions).unwrap();
         insta::assert_snapshot!("definitions", json);
@@ -254,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_required_input_is_described() {
-        for tool in Tools::new(true).definitions() {
+        for tool in Tools::new(true).with_skills(true).with_search(true).definitions() {
             let schema: serde_json::Value = serde_json::from_str(tool.input_schema.get()).unwrap();
             assert_eq!(schema["type"], "object", "{}", tool.name);
             assert_eq!(schema["additionalProperties"], false, "{}", tool.name);

@@ -88,6 +88,16 @@ impl Redactor {
             },
             Detail::Todos { todos } => Detail::Todos { todos },
             Detail::Fetch { url, status, bytes } => Detail::Fetch { url: self.redact(url), status, bytes },
+            Detail::WebSearch { query, mut hits } => {
+                for hit in &mut hits {
+                    hit.title = self.redact(std::mem::take(&mut hit.title));
+                    hit.url = self.redact(std::mem::take(&mut hit.url));
+                }
+                Detail::WebSearch { query: self.redact(query), hits }
+            }
+            Detail::Image { path, is_new, media_type, width, height, bytes } => {
+                Detail::Image { path: self.redact(path), is_new, media_type, width, height, bytes }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod cache;
 mod fetch;
 mod guard;
 mod page;
+pub mod search;
 
 pub use cache::Cache;
 pub use domain::address::Network as Allowed;

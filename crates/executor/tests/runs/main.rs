@@ -15,6 +15,8 @@ mod memory;
 mod model_faults;
 mod repository;
 mod side_questions;
+mod skills;
 mod steps;
 mod stopping;
+mod web_search;
 mod world;

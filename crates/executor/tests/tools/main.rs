@@ -13,4 +13,5 @@ mod output;
 mod restart;
 mod search;
 mod web;
+mod web_search;
 mod world;

@@ -3,7 +3,8 @@
 //! A mount that is made on the host after a container was started is seen in it only if it propagates: the directory of
 //! all bays is therefore a shared mount, and containers mount their bay as its slave, so that nothing they do comes back.
 //! The daemon's socket takes the other way, since the host reaches it too: its directory is *moved* to the environment,
-//! and a link stays behind for when the container is started again.
+//! and a link stays behind for when the container is started again. So does the directory of skills, since a mount that
+//! comes by propagation would not be read-only.
 
 use std::{
     fs, io,
@@ -53,7 +54,8 @@ impl Bays {
     }
 
     pub(crate) fn bay(&self, id: &str) -> Bay {
-        let directories = Directories { root: self.root.join(id), run: self.sockets.join(id) };
+        let (run, skills) = (self.sockets.join(id), self.sockets.join(format!("{id}-skills")));
+        let directories = Directories { root: self.root.join(id), run, skills };
         Bay { id: id.to_owned(), directories }
     }
 
@@ -103,9 +105,13 @@ impl Bay {
     /// Puts an environment's files into the container, and the container's socket where the environment's is looked for.
     pub(crate) fn give_to(&self, environment: &Directories) -> io::Result<()> {
         self.attach(environment)?;
-        absent_is_fine(fs::remove_dir_all(&environment.run))?;
-        fs::rename(&self.directories.run, &environment.run)?;
-        symlink(&environment.run, &self.directories.run)
+        for (own, given) in [(&self.directories.run, &environment.run), (&self.directories.skills, &environment.skills)]
+        {
+            absent_is_fine(fs::remove_dir_all(given))?;
+            fs::rename(own, given)?;
+            symlink(given, own)?;
+        }
+        Ok(())
     }
 
     /// Puts an environment's files into the container, if they are not there: mounts do not outlive the host.
@@ -130,11 +136,14 @@ impl Bay {
             absent_is_fine(fs::remove_dir(&place))?;
         }
         absent_is_fine(fs::remove_dir(&self.directories.root))?;
-        match fs::symlink_metadata(&self.directories.run) {
-            Ok(run) if run.is_dir() => fs::remove_dir_all(&self.directories.run),
-            Ok(_) => fs::remove_file(&self.directories.run),
-            Err(err) => absent_is_fine(Err(err)),
+        for own in [&self.directories.run, &self.directories.skills] {
+            match fs::symlink_metadata(own) {
+                Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(own)?,
+                Ok(_) => fs::remove_file(own)?,
+                Err(err) => absent_is_fine(Err(err))?,
+            }
         }
+        Ok(())
     }
 }
 

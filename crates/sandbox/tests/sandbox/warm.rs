@@ -61,6 +61,15 @@ async fn one_that_waits_gets_the_files_and_the_limits_of_its_environment_and_no_
         root.join("workspace/made").exists() && root.join("home/made").exists(),
         "they are the environment's files"
     );
+    // Skills can be put into it like into any other, and only be read there.
+    let file =
+        domain::skill::SkillFile { path: "f".into(), content: b"skill\n".into(), language: None, is_executable: false };
+    world.sandboxes.put_skill(&spec, "a-1", vec![file]).await.expect("is put");
+    let said =
+        run(&sandbox, "cat /skills/a-1/f; { echo x > /skills/a-1/f || touch /skills/b || echo kept; } 2>/dev/null")
+            .await
+            .0;
+    assert_eq!(said, "skill\nkept\n");
     let engine = Docker::connect_with_defaults().expect("an engine");
     let host = engine.inspect_container(sandbox.container(), None).await.expect("is there").host_config.expect("known");
     assert_eq!((host.memory, host.pids_limit), (Some(lite.memory_bytes as i64), Some(i64::from(lite.pids))));

@@ -14,7 +14,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Config, units};
+use super::{Config, SearchProvider, units};
 
 const DEFAULTS: &str = include_str!("../../../../config/default.toml");
 const PREFIX: &str = "ATELIER_";
@@ -145,6 +145,16 @@ impl Loaded {
             && let Err(err) = claude::parse_custom_headers(secrecy::ExposeSecret::expose_secret(headers))
         {
             return wrong("model.custom_headers", format!("is not usable: {err}"));
+        }
+        let search = &self.config.search;
+        let missing = match search.provider {
+            SearchProvider::Searxng if search.searxng_url.is_none() => Some("search.searxng_url"),
+            SearchProvider::Brave if search.brave_key.is_none() => Some("search.brave_key"),
+            SearchProvider::Tavily if search.tavily_key.is_none() => Some("search.tavily_key"),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            return wrong("search.provider", format!("names an engine that is not set up: {missing} is missing"));
         }
         if runs.poll >= runs.lease {
             return wrong("runs.poll", format!("must be shorter than runs.lease, which is {:?}", runs.lease));

@@ -7,7 +7,7 @@ use figment::value::{Dict, Value};
 use super::Loaded;
 
 /// Settings whose value is never shown.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 9] = [
     "database.url",
     "model.api_key",
     "model.custom_headers",
@@ -15,6 +15,8 @@ const SECRETS: [&str; 7] = [
     "builds.npm_registry",
     "builds.http_proxy",
     "builds.https_proxy",
+    "search.brave_key",
+    "search.tavily_key",
 ];
 
 impl Loaded {
@@ -22,8 +24,8 @@ impl Loaded {
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
         let sections = [
-            "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "mcp", "runs",
-            "events", "limits", "log",
+            "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "search",
+            "mcp", "runs", "events", "limits", "log",
         ];
         for section in sections {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };

@@ -10,7 +10,7 @@ use serde::{
 };
 use url::Url;
 
-use super::LogFormat;
+use super::{LogFormat, SearchProvider};
 
 /// A text that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,6 +251,20 @@ pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<L
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         other => Err(Error::custom(format!("must be \"text\" or \"json\", not {other:?}"))),
+    }
+}
+
+pub(super) fn search_provider<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SearchProvider, D::Error> {
+    match text(deserializer)?.as_str() {
+        "" => Ok(SearchProvider::Auto),
+        "claude" => Ok(SearchProvider::Claude),
+        "searxng" => Ok(SearchProvider::Searxng),
+        "brave" => Ok(SearchProvider::Brave),
+        "tavily" => Ok(SearchProvider::Tavily),
+        "none" => Ok(SearchProvider::None),
+        other => Err(Error::custom(format!(
+            "must be \"claude\", \"searxng\", \"brave\", \"tavily\", \"none\" or empty, not {other:?}"
+        ))),
     }
 }
 

@@ -91,7 +91,7 @@ async fn what_cannot_be_used_is_refused_with_its_place() {
     }
     assert_eq!(app.get(&format!("/threads/{thread}/runs")).await.ok()["total_count"], 0);
     let options = json!({
-        "setupScripts": ["make"], "responseSchema": {"type": "object"}, "enabledSkills": ["pdf"],
+        "setupScripts": ["make"], "responseSchema": {"type": "object"}, "enabledSkills": ["web_search"],
         "mcpServers": [{"type": "http", "name": "x", "url": "https://example.org", "bearerToken": "canary"}],
     });
     let claimed = app.sent(&thread, options).await;

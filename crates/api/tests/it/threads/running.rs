@@ -220,7 +220,7 @@ async fn what_a_message_asks_for_reaches_its_run() {
     let body = json!({
         "content": "Look", "executionContent": "Look closely", "messageMetadata": {"a": [1]},
         "agentConfig": {"model": "claude-x", "instructions": "Be brief.", "reasoningEffort": "low"},
-        "reasoningEffort": "high", "envVars": {"A": "1"}, "internetAccess": false, "enabledSkills": ["web"],
+        "reasoningEffort": "high", "envVars": {"A": "1"}, "internetAccess": false, "enabledSkills": ["web_search"],
         "quotedSelection": {"text": "a\nb", "sourceType": "run_summary"}, "persistFileChanges": true,
         "queueWhenCapacityUnavailable": true, "mcpServers": [], "knowledgeContext": {"enabled": false},
         "attachments": [], "secrets": [], "stream": false, "somethingNew": 1

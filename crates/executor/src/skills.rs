@@ -17,6 +17,9 @@ use crate::{
     tools::{skill::Library, web::search::Search},
 };
 
+/// Why a skill that clients know cannot be used.
+const NOT_YET: &str = "this version of the server does not have it yet";
+
 /// What is switched on for a run.
 #[derive(Debug, Default)]
 pub(crate) struct Enabled {
@@ -48,6 +51,12 @@ impl Driver<'_> {
             let message =
                 format!("The run goes on without skills that are not there any more: {}.", missing.join(", "));
             self.log(LogLevel::Warning, "skills", message).await?;
+        }
+        for skill in &enabled.built_in {
+            if matches!(skill, BuiltIn::DeepResearch | BuiltIn::ImageGeneration) && self.run.turns == 0 {
+                let message = format!("The run goes on without {}: {NOT_YET}.", skill.as_str());
+                self.log(LogLevel::Warning, "skills", message).await?;
+            }
         }
         Ok(enabled)
     }
@@ -120,7 +129,7 @@ pub fn why_unavailable(
             let is_searched = options.search.engine.is_some() || options.search.uses_backend && has_own;
             (!is_searched).then(|| no_search(model))
         }
-        BuiltIn::DeepResearch | BuiltIn::ImageGeneration => None,
+        BuiltIn::DeepResearch | BuiltIn::ImageGeneration => Some(NOT_YET.to_owned()),
     }
 }
 

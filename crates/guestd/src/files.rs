@@ -93,6 +93,10 @@ struct Writing {
     existing: Option<fs::Metadata>,
 }
 
+/// With 32 hexadecimal digits after it, what the host's uploads are called as well: such a file is in no list, no archive and
+/// no history, and is removed if a crash leaves it.
+const TEMPORARY: &str = ".atelier-upload-";
+
 impl Writing {
     fn begin(path: &str) -> io::Result<Self> {
         // A link is written through: editors do, and the rename would replace it.
@@ -108,11 +112,11 @@ impl Writing {
         };
         let parent = target.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).map_err(as_not_a_directory)?;
-        let name = target.file_name().ok_or(io::Error::from_raw_os_error(Errno::ISDIR.raw_os_error()))?;
-        // Short: the name may have the longest length there is.
-        let name: String = name.to_string_lossy().chars().take(40).collect();
+        if target.file_name().is_none() {
+            return Err(io::Error::from_raw_os_error(Errno::ISDIR.raw_os_error()));
+        }
         for attempt in 0.. {
-            let temporary = parent.join(format!(".{name}.atelier-{attempt}"));
+            let temporary = parent.join(format!("{TEMPORARY}{attempt:032x}"));
             match File::options().write(true).read(true).create_new(true).open(&temporary) {
                 Ok(file) => return Ok(Self { file, temporary, target, existing }),
                 Err(err) if err.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}

@@ -19,6 +19,17 @@ use crate::{
 impl Inner {
     /// Makes the container of `spec` run, reusing what is there. The caller holds the slot.
     pub(crate) async fn bring_up(&self, spec: &Spec, slot: &Slot) -> Result<Sandbox, Error> {
+        let deadline = Instant::now() + self.options.start_deadline;
+        loop {
+            if let Some(sandbox) = self.take_or_make(spec, slot, deadline).await? {
+                return Ok(sandbox);
+            }
+        }
+    }
+
+    /// As [`bring_up`](Self::bring_up); `None` if there is a container meanwhile: of another server, or of somebody who did
+    /// not wait until it was made.
+    async fn take_or_make(&self, spec: &Spec, slot: &Slot, deadline: Instant) -> Result<Option<Sandbox>, Error> {
         let image_id = self.image_id(spec).await?;
         let hash = container::spec_hash(&self.options, spec, self.limits(spec), &image_id);
         let standard = self.standard_hash(spec, &image_id);
@@ -44,7 +55,7 @@ impl Inner {
                 if existing.state.and_then(|state| state.running).unwrap_or(false) {
                     let sandbox = self.sandbox(&place, &id, slot)?;
                     match sandbox.ping(PING_LIMIT).await {
-                        Ok(_) => return Ok(sandbox),
+                        Ok(_) => return Ok(Some(sandbox)),
                         Err(Error::Gone) => {}
                         // Not the container's fault, and so no reason to throw away what it is doing.
                         Err(err) => return Err(err),
@@ -53,7 +64,7 @@ impl Inner {
                     && let Ok(sandbox) = self.start(spec, &id, slot).await
                 {
                     // Stopped while idle: what was installed into it is still there.
-                    return Ok(sandbox);
+                    return Ok(Some(sandbox));
                 }
             }
             self.delete(&id).await?;
@@ -61,19 +72,21 @@ impl Inner {
         if let Some(ready) = self.pool.take(spec.network, &standard)
             && let Some(sandbox) = self.hand_out(ready, spec, slot, &directories).await
         {
-            return Ok(sandbox);
+            return Ok(Some(sandbox));
         }
         let network = self.network(spec).await?;
         let body = container::body(&self.options, spec, self.limits(spec), &directories, &network, &hash);
         let name = place.name(&self.options.installation);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let deadline = Instant::now() + self.options.start_deadline;
         let id = loop {
             match self.engine.create_container(Some(options.clone()), body.clone()).await {
                 Ok(created) => break created.id,
                 // A container that somebody else is removing keeps its name until it is gone.
                 Err(EngineError::DockerResponseServerError { status_code: 409, .. }) if Instant::now() < deadline => {
                     sleep(Duration::from_millis(20)).await;
+                    if self.inspect(&place).await?.is_some() {
+                        return Ok(None);
+                    }
                 }
                 Err(EngineError::DockerResponseServerError { message, .. }) => {
                     return Err(self.start_failed(spec, &message, String::new()));
@@ -85,7 +98,7 @@ impl Inner {
         if started.is_err() {
             self.delete(&id).await?;
         }
-        started
+        started.map(Some)
     }
 
     /// Gives the id of the image that `spec` names.

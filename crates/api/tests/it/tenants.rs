@@ -2,7 +2,13 @@
 //! and not a row changes.
 
 use axum::http::Method;
-use domain::{PermissionRequestId, ProjectId, scope::Scopes};
+use domain::{
+    PermissionRequestId, ProjectId,
+    change::{Author, Source},
+    run::Run,
+    scope::Scopes,
+};
+use ledger::{Ledger, Writer};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -55,6 +61,8 @@ impl Things {
         let preview = post(format!("/environments/{environment}/previews"), json!({"port": 80})).await;
         let run = post(format!("/threads/{thread}/messages"), json!({"content": "a", "stream": false})).await;
         let mut claimed = claim(store).await;
+        change_a_file(app, &claimed.run).await;
+        let steps = app.call_with(&key, Method::GET, &format!("/threads/{thread}/steps"), "").await.ok();
         let request = NewRequest {
             id: PermissionRequestId::generate(),
             call_id: "toolu_1".into(),
@@ -86,6 +94,7 @@ impl Things {
                 ("snapshotId", text(&snapshots["data"][0]["id"])),
                 ("previewId", text(&preview["preview"]["id"])),
                 ("runId", claimed.run.id.to_string()),
+                ("stepId", text(&steps["data"][0]["id"])),
                 ("request_id", request_id),
             ],
             key,
@@ -104,6 +113,29 @@ impl Things {
     }
 }
 
+/// Makes a step of a run's thread, as its calls would.
+async fn change_a_file(app: &App, run: &Run) {
+    let store = &app.database.store;
+    let thread = store.find_thread(&run.project_id, &run.thread_id).await.expect("reads").expect("a thread");
+    let environment = thread.environment_id;
+    let ledger = Ledger::new(store.clone(), app.sandboxes.clone(), ledger::Options::default());
+    ledger.capture(&environment).await.expect("captures");
+    let author = Author {
+        source: Source::Run,
+        thread_id: Some(run.thread_id.clone()),
+        run_id: Some(run.id.clone()),
+        message_id: run.message_id.clone(),
+        agent_id: None,
+        key_id: None,
+    };
+    let writer = Writer { author, title: "Write".into(), named: Default::default(), may_write_all: true };
+    let working = ledger.begin(&environment, writer);
+    let workspace = app.sandboxes.directories(&environment).expect("makes").workspace;
+    std::fs::write(workspace.join("step"), "x").expect("writes");
+    drop(working);
+    ledger.capture(&environment).await.expect("captures");
+}
+
 /// A body that every route takes for its own.
 fn body(path: &str) -> String {
     if path.ends_with("/report") || path.ends_with("/commit") {
@@ -117,6 +149,11 @@ fn body(path: &str) -> String {
         "type": "python", "packages": ["x"], "port": 80, "runtimes": {"python": "3.12"},
     });
     body.to_string()
+}
+
+/// Adds what some routes must be told.
+fn with_query(method: &Method, path: String) -> String {
+    if *method == Method::GET { format!("{path}?path=x") } else { path }
 }
 
 fn parameters(template: &str) -> Vec<String> {
@@ -199,6 +236,7 @@ async fn another_projects_ids_are_not_found_on_any_route_and_nothing_changes() {
             let value = name_for(&name).unwrap_or_else(|| mine.part(&name));
             path = path.replacen(&format!("{{{name}}}"), value, 1);
         }
+        let path = with_query(&method, path);
         let reply = app.call_with(&theirs.key, method.clone(), &path, body(&path)).await;
         found.extend(what_was_found(&reply, &format!("{method} {path}")));
         foreign_ids += 1;
@@ -211,6 +249,7 @@ async fn another_projects_ids_are_not_found_on_any_route_and_nothing_changes() {
             let value = name_for(&name).unwrap_or_else(|| mine.part(&name));
             path = path.replacen(&format!("{{{name}}}"), value, 1);
         }
+        let path = with_query(&method, path);
         let reply = app.call_with(&theirs.key, method.clone(), &path, body(&path)).await;
         found.extend(what_was_found(&reply, &format!("{method} {path}")));
         foreign_parts += 1;

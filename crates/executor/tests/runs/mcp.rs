@@ -406,11 +406,12 @@ async fn servers_of_both_registries_work_side_by_side() {
     ];
     assert_eq!(ask(&world, "go", &servers).await.1, Outcome::Completed { content: "done".into() });
     let said: Vec<_> = world.finished_calls().await.into_iter().map(|call| call.result.expect("ended").text).collect();
-    assert_eq!(world.file("a.txt").as_deref(), Some("by a server"));
+    assert_eq!(world.file("a.txt").as_deref(), Some("by a server"), "{said:#?}");
     assert!(said[1].contains("by a server"), "{said:#?}");
     assert!(said[3].contains("Ada"), "{said:#?}");
     assert!(said[5].contains("No commits yet"), "{said:#?}");
-    assert!(said[6].contains("127.0.0.1"), "{said:#?}");
+    let logged = logged(&world.events().await);
+    assert!(said[6].contains("127.0.0.1"), "{said:#?} {logged:#?}");
     for process in ["server-filesystem", "server-memory", "mcp_server_git", "mcp_server_fetch"] {
         none_left(&world, process).await;
     }

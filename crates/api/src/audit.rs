@@ -13,7 +13,6 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use chrono::{DateTime, Utc};
 use domain::audit::{AuditLine, WrittenLine};
 use serde::{Deserialize, Serialize};
 use store::{Store, audit::AuditFilter};
@@ -21,7 +20,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Api, Error, Result,
+    Api, Result,
     auth::Caller,
     list::List,
     path::without_mount,
@@ -194,21 +193,11 @@ async fn list_audit_log(
         key_id: given(query.key_id),
         method: given(query.method).map(|method| method.to_ascii_uppercase()),
         route: given(query.route),
-        since: moment("since", query.since.as_deref())?,
-        until: moment("until", query.until.as_deref())?,
+        since: query::moment("since", query.since.as_deref())?,
+        until: query::moment("until", query.until.as_deref())?,
     };
     let lines = api.store.list_audit_lines(&caller.organization, &filter, page).await?;
     Ok(Json(List::new(lines, page, AuditLineView::from)))
-}
-
-fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
-    match text {
-        None | Some("") => Ok(None),
-        Some(text) => match DateTime::parse_from_rfc3339(text) {
-            Ok(moment) => Ok(Some(moment.to_utc())),
-            Err(_) => Err(Error::invalid_field(name, "must be a time like 2025-01-15T10:30:00Z")),
-        },
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Reading query strings: camelCase names, `true|false|1|0`, and pages.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use store::Page;
 
@@ -23,6 +24,20 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
             Error::invalid_field(name, plainly(what))
         })?;
         Ok(Self(query.0))
+    }
+}
+
+/// Reads a moment that the parameter `name` may give.
+///
+/// # Errors
+/// 400 for what is not RFC 3339.
+pub(crate) fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) => match DateTime::parse_from_rfc3339(text) {
+            Ok(moment) => Ok(Some(moment.to_utc())),
+            Err(_) => Err(Error::invalid_field(name, "must be a time like 2025-01-15T10:30:00Z")),
+        },
     }
 }
 

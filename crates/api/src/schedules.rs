@@ -1,7 +1,7 @@
 //! `/schedules`: work that starts by itself, at the moments of a calendar.
 
 use axum::{Json, extract::State, http::StatusCode};
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use domain::{ScheduleId, schedule::Schedule};
 use serde::Deserialize;
 use store::schedules::{ExecutionFilter, ScheduleFilter};
@@ -140,8 +140,8 @@ async fn list_executions(
         schedule_id: query.schedule_id,
         app_id: query.app_id,
         context_id: query.context_id,
-        from: moment("rangeStart", query.range_start.as_deref())?,
-        until: moment("rangeEnd", query.range_end.as_deref())?,
+        from: query::moment("rangeStart", query.range_start.as_deref())?,
+        until: query::moment("rangeEnd", query.range_end.as_deref())?,
     };
     let executions = api.store.list_executions(&caller.project, &filter, page).await?;
     Ok(Json(List::new(executions, page, ExecutionView::from)))
@@ -252,14 +252,4 @@ async fn switch(api: &Api, caller: &Caller, id: &ScheduleId, enabled: bool) -> R
 async fn envelope(api: &Api, schedule: Schedule) -> Result<ScheduleEnvelope> {
     let tally = api.store.tally_schedules(std::slice::from_ref(&schedule.id)).await?.remove(&schedule.id);
     Ok(ScheduleEnvelope::new(schedule, tally.unwrap_or_default()))
-}
-
-fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
-    match text {
-        None | Some("") => Ok(None),
-        Some(text) => match DateTime::parse_from_rfc3339(text) {
-            Ok(moment) => Ok(Some(moment.to_utc())),
-            Err(_) => Err(Error::invalid_field(name, "must be a time like 2025-01-15T10:30:00Z")),
-        },
-    }
 }

@@ -18,6 +18,7 @@ mod disk;
 mod egress;
 mod engine;
 mod forward;
+mod frames;
 mod guest;
 mod images;
 mod network;

@@ -12,15 +12,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
-use guest_protocol::{Exit, Kind, MAX_DATA, Reply, decode, header};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
-};
-use tokio_util::io::poll_read_buf;
+use bytes::{Buf, Bytes};
+use guest_protocol::{Exit, Kind, Reply};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Process, guest, slot::InUse};
+use crate::{
+    Process,
+    frames::{Frames, fill},
+    guest,
+    slot::InUse,
+};
 
 /// What is kept of the standard error, in bytes.
 const MAX_LAST_WORDS: usize = 4096;
@@ -28,15 +29,10 @@ const MAX_LAST_WORDS: usize = 4096;
 /// Reads what a command writes and writes what it reads. Shutting it down ends the command's input.
 #[derive(Debug)]
 pub struct Stdio {
-    stream: UnixStream,
-    /// What came and is no whole frame yet.
-    incoming: BytesMut,
+    frames: Frames,
     /// What is left of the output that came last.
     data: Bytes,
-    /// What is left of the frame that is being sent.
-    outgoing: BytesMut,
     has_ended: bool,
-    is_ending: bool,
     last_words: LastWords,
     _in_use: InUse,
 }
@@ -80,14 +76,10 @@ impl Process {
     /// Gives the command's input and output as a stream. The command must have been started with `stdin`.
     pub fn into_stdio(self) -> Stdio {
         let (connection, in_use) = self.into_parts();
-        let (stream, incoming) = connection.into_parts();
         Stdio {
-            stream,
-            incoming,
+            frames: Frames::new(connection),
             data: Bytes::new(),
-            outgoing: BytesMut::new(),
             has_ended: false,
-            is_ending: false,
             last_words: LastWords::default(),
             _in_use: in_use,
         }
@@ -99,23 +91,6 @@ impl Stdio {
     pub fn last_words(&self) -> LastWords {
         self.last_words.clone()
     }
-
-    /// Sends what is left of the frame under way.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.outgoing.has_remaining() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outgoing))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.outgoing.advance(sent),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn frame(&mut self, kind: Kind, body: &[u8]) -> io::Result<()> {
-        self.outgoing.extend_from_slice(&header(kind, body.len()).map_err(io::Error::other)?);
-        self.outgoing.extend_from_slice(body);
-        Ok(())
-    }
 }
 
 impl AsyncRead for Stdio {
@@ -123,20 +98,13 @@ impl AsyncRead for Stdio {
         let this = &mut *self;
         loop {
             if this.data.has_remaining() {
-                let part = this.data.split_to(this.data.len().min(buffer.remaining()));
-                buffer.put_slice(&part);
+                fill(buffer, &mut this.data);
                 return Poll::Ready(Ok(()));
             }
             if this.has_ended || buffer.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            let nonsense = |err| io::Error::new(io::ErrorKind::InvalidData, err);
-            let Some(frame) = decode(&mut this.incoming).map_err(nonsense)? else {
-                if ready!(poll_read_buf(Pin::new(&mut this.stream), cx, &mut this.incoming))? == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                }
-                continue;
-            };
+            let frame = ready!(this.frames.poll_next(cx))?;
             match frame.kind {
                 Kind::Stdout => this.data = frame.body,
                 Kind::Stderr => this.last_words.hear(&frame.body),
@@ -154,32 +122,14 @@ impl AsyncRead for Stdio {
 
 impl AsyncWrite for Stdio {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.is_ending {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        ready!(this.poll_send(cx))?;
-        let bytes = &bytes[..bytes.len().min(MAX_DATA)];
-        if !bytes.is_empty() {
-            this.frame(Kind::Stdin, bytes)?;
-        }
-        // What does not leave at once leaves with the next call.
-        match this.poll_send(cx) {
-            Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
-        }
+        self.frames.poll_write(cx, Kind::Stdin, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(cx)
+        self.frames.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        if !self.is_ending {
-            self.is_ending = true;
-            self.frame(Kind::StdinEnd, &[])?;
-        }
-        self.poll_send(cx)
+        self.frames.poll_end(cx, Kind::StdinEnd)
     }
 }

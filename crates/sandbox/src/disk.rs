@@ -163,6 +163,11 @@ impl Sandboxes {
                 }
             }
         }
+        // What it wrote between the look and its end is not the growth of whatever runs next.
+        if let Err(err) = self.look(&environment, used.limit).await {
+            let error = &err as &dyn std::error::Error;
+            tracing::warn!(%environment, error, "cannot look how much disk an environment takes");
+        }
         Overrun { environment, used, killed, is_for_reserve }
     }
 }

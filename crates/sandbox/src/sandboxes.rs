@@ -11,6 +11,7 @@ use tokio::{
     sync::{Mutex, MutexGuard, Semaphore},
     time::Instant,
 };
+use tracing::Instrument;
 
 use crate::{
     Error, Options, Report, Sandbox, Spec, Status, Workspace, directories::HostDirectories, disk::Disks, engine,
@@ -78,13 +79,27 @@ impl Sandboxes {
     /// # Errors
     /// `ImageRefused`, `NoImage`, `StartFailed`, `NoEngine`; `Unfiltered` when internet is wanted and cannot be filtered.
     pub async fn open(&self, spec: &Spec) -> Result<Sandbox, Error> {
+        let slot = self.slot(&Place::of(spec));
+        slot.uses.touch();
+        if let Some(sandbox) = slot.running_as(spec) {
+            return Ok(sandbox);
+        }
+        // It does not end with whoever asked: a container half made would be nobody's, and in the way of the next one.
+        let (sandboxes, spec) = (self.clone(), spec.clone());
+        let opening = async move { sandboxes.open_anew(&spec).await };
+        match tokio::spawn(opening.in_current_span()).await {
+            Ok(opened) => opened,
+            Err(err) => match err.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(err) => Err(Error::other("the start of a container was given up", err)),
+            },
+        }
+    }
+
+    async fn open_anew(&self, spec: &Spec) -> Result<Sandbox, Error> {
         let place = Place::of(spec);
         loop {
             let slot = self.slot(&place);
-            slot.uses.touch();
-            if let Some(sandbox) = slot.running_as(spec) {
-                return Ok(sandbox);
-            }
             let _changing = slot.changing.lock().await;
             if let Some(sandbox) = slot.running_as(spec) {
                 return Ok(sandbox);

@@ -17,6 +17,26 @@ async fn engine() -> Docker {
 }
 
 #[tokio::test]
+async fn a_start_that_nobody_waits_for_leaves_no_container_behind() {
+    let world = World::new().await;
+    world.open().await;
+    // Given up in another moment each time: while the image is looked up, the container made, started, asked.
+    let mut environments = Vec::new();
+    for milliseconds in (0..40).step_by(2) {
+        let spec = Spec { environment: EnvironmentId::generate(), ..world.spec() };
+        let given_up = tokio::time::timeout(Duration::from_millis(milliseconds), world.sandboxes.open(&spec)).await;
+        world.sandboxes.remove(&spec.environment).await.expect("removes");
+        environments.push((spec.environment, given_up.is_err()));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (nth, (environment, is_given_up)) in environments.iter().enumerate() {
+        let status = world.sandboxes.status(environment).await.expect("known");
+        assert_eq!(status.container, None, "after {} ms, given up: {is_given_up}", 2 * nth);
+    }
+    assert!(environments.iter().any(|(_, is_given_up)| *is_given_up));
+}
+
+#[tokio::test]
 async fn concurrent_opens_share_one_container() {
     let world = World::new().await;
     let spec = world.spec();

@@ -45,8 +45,8 @@ async fn a_port_is_listed_while_something_listens_on_it() {
     let running = restarted.running(&world.environment).await.expect("found");
     assert_eq!(running.len(), 1);
     assert_eq!(running[0].ports().await.expect("lists"), ports);
-    run(&sandbox, "pkill -f http.server; sleep 0.2").await;
-    assert_eq!(sandbox.ports().await.expect("lists").len(), 1);
+    run(&sandbox, "pkill -f [h]ttp.server").await;
+    eventually(Duration::from_secs(30), async || sandbox.ports().await.expect("lists").len() == 1).await;
     assert!(matches!(sandbox.connect(8000).await, Err(Error::NotListening)));
 }
 

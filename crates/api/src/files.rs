@@ -5,6 +5,7 @@
 
 mod condition;
 mod download;
+mod legacy;
 mod sharing;
 pub(crate) mod thumbnail;
 mod upload;
@@ -32,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(make_directory))
         .routes(routes!(move_file))
         .routes(routes!(download::get_file, delete_file))
+        .merge(legacy::routes())
 }
 
 /// Opens the files of an environment of the caller's project.

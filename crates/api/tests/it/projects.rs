@@ -247,3 +247,47 @@ async fn the_log_cannot_be_changed() {
     let count: i64 = sqlx::query_scalar("select count(*) from audit_log").fetch_one(&pool).await.expect("reads");
     assert_eq!(count, 1);
 }
+
+#[tokio::test]
+async fn older_clients_find_the_files_of_a_project_in_its_default_environment() {
+    let app = App::start().await;
+    let environment = app.environment().await;
+    let written = app.put("/files/src%2Fa.txt", json!({"content": "ä\n"})).await.ok()["file"].clone();
+    assert_eq!(json!([written["path"], written["type"], written["size"]]), json!(["src/a.txt", "file", 3]));
+    let bytes = json!({"content": "/wA=", "contentType": "application/octet-stream", "environmentId": environment});
+    app.put("/v1/files/b.bin", bytes).await.ok();
+    assert_eq!(app.get("/files/src%2Fa.txt").await.ok(), json!("ä\n"));
+    assert_eq!(app.get("/files/b.bin").await.ok(), json!("/wA="));
+    let there = app.get(&format!("/environments/{environment}/files/b.bin")).await;
+    assert_eq!(there.body, [0xff, 0]);
+    let directory = app.post("/directories", json!({"path": "x/y"})).await.ok()["directory"].clone();
+    assert_eq!(json!([directory["path"], directory["type"]]), json!(["x/y", "directory"]));
+    let moved = app.post("/files/move", json!({"source": "b.bin", "destination": "x/c.bin"})).await.ok();
+    assert_eq!(moved["file"]["path"], "x/c.bin");
+    let paths = |list: Value| -> Vec<Value> {
+        list["files"].as_array().expect("files").iter().map(|file| file["path"].clone()).collect()
+    };
+    assert_eq!(json!(paths(app.get("/files").await.ok())), json!(["src", "x"]));
+    let all = paths(app.get("/files?recursive=true").await.ok());
+    assert_eq!(json!(all), json!(["src", "src/a.txt", "x", "x/c.bin", "x/y"]));
+    app.delete("/files/x").await.failed(409);
+    app.delete("/files/x?recursive=true").await.ok();
+    app.delete("/files/x?recursive=true").await.failed(404);
+    app.get("/files/nothing").await.failed(404);
+    let (_, other) = app.another_project().await;
+    for (method, path, body) in [
+        (Method::GET, format!("/files?environmentId={environment}"), json!({})),
+        (Method::GET, format!("/files/src%2Fa.txt?environmentId={environment}"), json!({})),
+        (Method::DELETE, format!("/files/src%2Fa.txt?environmentId={environment}"), json!({})),
+        (Method::PUT, "/files/z".to_owned(), json!({"content": "z", "environmentId": environment})),
+        (
+            Method::POST,
+            "/files/move".to_owned(),
+            json!({"source": "src", "destination": "z", "environmentId": environment}),
+        ),
+        (Method::POST, "/directories".to_owned(), json!({"path": "z", "environmentId": environment})),
+    ] {
+        app.call_with(&other, method, &path, body.to_string()).await.failed(404);
+    }
+    assert_eq!(json!(paths(app.get("/files").await.ok())), json!(["src"]));
+}

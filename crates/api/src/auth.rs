@@ -20,6 +20,7 @@ use axum::{
 };
 use domain::{
     ApiKeyId, OrganizationId, ProjectId,
+    key::KeyKind,
     scope::{Scope, Scopes},
 };
 use secrecy::SecretString;
@@ -40,6 +41,7 @@ pub(crate) struct Caller {
     pub organization: OrganizationId,
     pub project: ProjectId,
     pub key: ApiKeyId,
+    pub kind: KeyKind,
     pub scopes: Scopes,
 }
 
@@ -108,6 +110,7 @@ async fn identify(api: &Api, limits: &Limits, headers: &HeaderMap, address: IpAd
         organization: found.organization_id,
         project: found.project_id,
         key: found.key_id,
+        kind: found.kind,
         scopes: found.scopes,
     };
     let refused = |message: &'static str| Err(Error::new(StatusCode::FORBIDDEN, message));

@@ -21,6 +21,7 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Body,
+    budgets,
     error::ErrorBody,
     path::Path,
     threads::{ThreadView, check_title, find_thread},
@@ -252,7 +253,9 @@ async fn compact(
     thread: &Thread,
     wishes: Option<String>,
 ) -> Result<(StatusCode, &'static str, Option<String>)> {
-    let started = api.store.start_compaction(&caller.project, &thread.id, wishes).await?;
+    budgets::check(api, caller, thread.agent_id.as_ref()).await?;
+    let key = Some(caller.key.clone());
+    let started = api.store.start_compaction(&caller.project, &thread.id, wishes, key).await?;
     let deadline = tokio::time::Instant::now() + MAX_WAIT;
     let tail = api.store.tail(
         started.thread_id.clone(),

@@ -14,6 +14,7 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Body,
+    budgets,
     error::ErrorBody,
     path::Path,
     runs::RunView,
@@ -174,6 +175,7 @@ async fn resume_thread(
     caller: Caller,
     Path(id): Path<ThreadId>,
 ) -> Result<Json<ResumedThread>> {
+    budgets::check_thread(&api, &caller, &id).await?;
     let started = api.store.continue_thread(&caller.project, &id).await?;
     let thread = find_thread(&api, &caller, &id).await?;
     let run = find_run(&api, &caller, &started.run_id).await?;

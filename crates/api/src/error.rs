@@ -25,6 +25,7 @@ struct Parts {
     message: Cow<'static, str>,
     code: Option<&'static str>,
     details: Option<Value>,
+    budget: Option<ExhaustedBudget>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -51,13 +52,45 @@ pub(crate) struct ErrorBody {
     /// For `VALIDATION_FAILED`: an array of `{field, message}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Value>,
+    #[serde(flatten)]
+    budget: Option<ExhaustedBudget>,
+}
+
+/// With 402: how much was spent, of what.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExhaustedBudget {
+    /// US dollars that are left.
+    pub current_budget: f64,
+    pub budget_status: BudgetNumbers,
+}
+
+/// What a project may spend and has spent, in US dollars. A limit of `null` is none.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BudgetNumbers {
+    pub balance: f64,
+    pub daily_limit: Option<f64>,
+    pub daily_spent: f64,
+    pub monthly_limit: Option<f64>,
+    pub monthly_spent: f64,
+    pub total_limit: Option<f64>,
+    pub total_spent: f64,
 }
 
 impl Error {
     /// Makes an error with a sentence for the client.
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
-        Self(Box::new(Parts { status, message, code: None, details: None, retry_after: None, source: None }))
+        Self(Box::new(Parts {
+            status,
+            message,
+            code: None,
+            details: None,
+            budget: None,
+            retry_after: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -111,6 +144,12 @@ impl Error {
         self
     }
 
+    /// Tells how much was spent, of what.
+    pub(crate) fn with_budget(mut self, budget: ExhaustedBudget) -> Self {
+        self.0.budget = Some(budget);
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
         self
@@ -148,9 +187,9 @@ impl IntoResponse for Error {
             }
             tracing::error!(status = self.0.status.as_u16(), cause = %chain, "{}", self.0.message);
         }
-        let Parts { status, message, code, details, retry_after, source: _ } = *self.0;
+        let Parts { status, message, code, details, budget, retry_after, source: _ } = *self.0;
         let error = status.canonical_reason().unwrap_or("Error");
-        let mut response = (status, Json(ErrorBody { error, message, code, details })).into_response();
+        let mut response = (status, Json(ErrorBody { error, message, code, details, budget })).into_response();
         if let Some(delay) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(delay));
         }

@@ -18,6 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Api, Error, Result,
     auth::Caller,
+    budgets,
     capacity::{self, Room},
     error::ErrorBody,
     list::List,
@@ -133,6 +134,7 @@ async fn list_messages(
     responses(
         (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
         (status = 202, description = "With `stream: false`: the run that was started", body = StartedRun),
+        (status = 402, description = "A budget is used up", body = ErrorBody),
         (status = 409, description = "A run of the thread is under way, or the Idempotency-Key came with another request",
             body = ErrorBody),
         (status = 503, description = "Too many runs wait for their turn", body = ErrorBody),
@@ -149,7 +151,10 @@ async fn send_message(
     let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
     let extras = work.take_extras();
+    let verdict = budgets::check_thread(&api, &caller, &id).await;
+    budgets::or_repeated(&api, &caller, verdict, idempotency.as_ref()).await?;
     let mut run = work.into_run(Vec::new(), idempotency)?;
+    run.options.key_id = Some(caller.key.clone());
     skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
     let brings_more = !extras.is_empty()
         || run.options.response_schema.is_some()

@@ -13,7 +13,7 @@ use utoipa::{
 };
 
 use crate::{
-    error::{ErrorBody, FieldError},
+    error::{BudgetNumbers, ErrorBody, ExhaustedBudget, FieldError},
     scopes,
 };
 
@@ -24,7 +24,7 @@ says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent 
 Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`. What a key must \
 be allowed is the scope in `x-required-scope`.";
 
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("agents", "Stored instructions, a model and skills."),
     ("skills", "Texts with files that agents read when they need them, and tools that are switched on by name."),
     (
@@ -36,6 +36,7 @@ const TAGS: [(&str, &str); 11] = [
     ("threads", "Conversations. A message starts a run, whose events are streamed."),
     ("schedules", "Work that starts by itself, at the moments of a calendar."),
     ("projects", "The owners of everything. A key opens one."),
+    ("costs", "What was spent, and what may be."),
     ("keys", "API keys, and what they may do."),
     ("admin", "The keys and the log of a whole organization. Needs a key with the scope `admin`."),
     ("system", "The server itself. No key is needed."),
@@ -102,6 +103,8 @@ pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
     let components = open.components.get_or_insert_default();
     components.schemas.insert(ErrorBody::name().into_owned(), ErrorBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    components.schemas.insert(ExhaustedBudget::name().into_owned(), ExhaustedBudget::schema());
+    components.schemas.insert(BudgetNumbers::name().into_owned(), BudgetNumbers::schema());
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
     components.security_schemes.insert("bearer".to_owned(), RefOr::T(SecurityScheme::Http(bearer)));
     let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));

@@ -17,10 +17,10 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{
-    Api, Error, activity, admin, agents, analytics, audit, auth, changes, context, control, copies, cors, diffs, drain,
-    environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages, models,
-    openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, skills, snapshots,
-    steps, system, threads, timeline, titles, trace,
+    Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
+    costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
+    models, openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, skills,
+    snapshots, steps, system, threads, timeline, titles, trace,
 };
 
 /// The routes that need no key.
@@ -61,6 +61,8 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(schedules::routes())
         .merge(keys::routes())
         .merge(projects::routes())
+        .merge(costs::routes())
+        .merge(billing::routes())
         .merge(admin::routes())
         .merge(audit::routes())
 }

@@ -11,6 +11,7 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Body,
+    budgets,
     deleted::Deleted,
     list::List,
     path::Path,
@@ -204,6 +205,9 @@ async fn trigger_schedule(
     caller: Caller,
     Path(id): Path<ScheduleId>,
 ) -> Result<Json<TriggeredView>> {
+    let schedule = api.store.find_schedule(&caller.project, &id).await?;
+    let schedule = schedule.ok_or_else(|| Error::not_found("Schedule", &id))?;
+    budgets::check(&api, &caller, schedule.agent_id.as_ref()).await?;
     let triggered = api.store.trigger_schedule(&caller.project, &id).await?;
     match triggered.thread {
         Some(thread) => Ok(Json(TriggeredView::new(thread, triggered.execution))),

@@ -21,6 +21,7 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Body,
+    budgets,
     capacity::{self, Room},
     deleted::Deleted,
     environments,
@@ -103,6 +104,7 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
     responses(
         (status = 200, description = "The run's events", content_type = "text/event-stream", body = WireEvent),
         (status = 201, description = "The thread", body = CreatedThread),
+        (status = 402, description = "A budget is used up", body = ErrorBody),
         (status = 404, description = "The environment or the agent is not there", body = ErrorBody),
         (status = 409, description = "The Idempotency-Key came with another request", body = ErrorBody),
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
@@ -133,8 +135,11 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     let task = work.task().map(str::to_owned);
     let mut run = work.into_run(initial, request.idempotency(TARGET)?)?;
     skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
+    run.options.key_id = Some(caller.key.clone());
     let new = fields.into_new(&api, &caller, task).await?;
     skills::check_available(&api, &caller.project, new.agent_id.as_ref(), &run.options).await?;
+    let verdict = budgets::check(&api, &caller, new.agent_id.as_ref()).await;
+    budgets::or_repeated(&api, &caller, verdict, run.idempotency.as_ref()).await?;
     if !extras.is_empty() {
         environments::find(&api, &caller, &new.environment_id).await?;
         extras.add_to(&api, &new.environment_id, &mut run).await?;

@@ -6,6 +6,7 @@ use axum::{Json, extract::State};
 use domain::{ThreadId, run::Spent, title};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use store::titles::Made;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -13,6 +14,7 @@ use crate::{
     Api, Error, Result,
     auth::Caller,
     body::Body,
+    budgets,
     error::ErrorBody,
     path::Path,
     threads::{ThreadView, find_thread},
@@ -31,6 +33,7 @@ pub type MakeTitle = Arc<dyn Fn(String) -> BoxFuture<'static, Option<MadeTitle>>
 #[derive(Debug, Clone)]
 pub struct MadeTitle {
     pub reply: String,
+    pub model: String,
     pub spent: Spent,
 }
 
@@ -97,20 +100,22 @@ async fn generate_title(
     let text = text.ok_or_else(|| Error::missing_field("message"))?;
     let thread = find_thread(&api, &caller, &id).await?;
     // A title is not worth more than the thread may cost: past its limits it is made of the text.
-    let may_ask = thread.limits.is_empty() || {
-        let used = api.store.used_by_others(&id, None).await?;
-        thread.limits.reached(&used).is_none()
-    };
+    let may_spend = budgets::find_exhausted(&api, &caller, thread.agent_id.as_ref()).await?.is_none();
+    let may_ask = may_spend
+        && (thread.limits.is_empty() || {
+            let used = api.store.used_by_others(&id, None).await?;
+            thread.limits.reached(&used).is_none()
+        });
     let made = match may_ask {
         true => ask(&api, text.chars().take(MAX_TEXT_CHARS).collect()).await,
         false => None,
     };
-    let spent = made.as_ref().map(|made| made.spent).unwrap_or_default();
-    let (new, reason) = match made.and_then(|made| title::from_reply(&made.reply)) {
+    let call = made.as_ref().map(|made| Made { model: &made.model, key: &caller.key, spent: made.spent });
+    let (new, reason) = match made.as_ref().and_then(|made| title::from_reply(&made.reply)) {
         Some(title) => (title, None),
         None => (title::from_text(&text), Some("no_model_answered")),
     };
-    let thread = api.store.set_made_title(&caller.project, &id, titled.title.as_deref(), &new, spent).await?;
+    let thread = api.store.set_made_title(&caller.project, &id, titled.title.as_deref(), &new, call).await?;
     let title = thread.title.clone();
     // Somebody may have been faster in the meantime; then that one's title stands.
     let generated = title.as_ref() == Some(&new);

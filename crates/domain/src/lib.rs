@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod attachment;
 pub mod audit;
+pub mod budget;
 pub mod build;
 pub mod change;
 pub mod environment;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort,
+    AgentId, ApiKeyId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort,
     attachment::Attachment, limits::Limits, repository::GithubRepository,
 };
 
@@ -231,6 +231,9 @@ pub struct RunOptions {
     pub response_schema: Option<Value>,
     /// What the run may use; the agent's limits hold beside them.
     pub limits: Limits,
+    /// The key that asked for the run, whose budget holds for it; `None` for what starts by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<ApiKeyId>,
     /// Accepted and kept for features that read them later, by their name on the wire.
     pub stored: Map<String, Value>,
 }

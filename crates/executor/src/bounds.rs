@@ -2,12 +2,14 @@
 //!
 //! The narrowest of what message and agent say holds for the run, or the server's default where neither says anything;
 //! what the thread says holds for all its runs together. What was used survives a crash, since it is in the run's row.
+//! Besides, budgets hold for all that a project, a key or an agent does together.
 
 use std::time::Duration;
 
 use domain::{
     MicroUsd,
     agent::Agent,
+    budget,
     limits::{Limits, Reached, Used},
 };
 use tokio::time::Instant;
@@ -72,9 +74,16 @@ impl Driver<'_> {
     }
 
     /// Tells why the model may not be asked again, if it may not.
-    pub(crate) fn check_bounds(&self) -> Result<(), End> {
-        match self.reached() {
-            Some((reached, whose)) => Err(End::failed(reached.code(), reached.sentence(whose))),
+    pub(crate) async fn check_bounds(&self) -> Result<(), End> {
+        if let Some((reached, whose)) = self.reached() {
+            return Err(End::failed(reached.code(), reached.sentence(whose)));
+        }
+        // Read anew each time: what others spend meanwhile counts. So a run is above by one call at most, its own.
+        let run = self.run;
+        let key = run.options.key_id.as_ref();
+        let budgets = self.parts.store.budgets_in_force(&run.project_id, run.agent_id.as_ref(), key).await?;
+        match budget::exhausted(&budgets) {
+            Some(exhausted) => Err(End::failed("budget", format!("{}.", exhausted.sentence()))),
             None => Ok(()),
         }
     }

@@ -116,6 +116,7 @@ impl Driver<'_> {
         self.close_gaps(&mut loaded, &mut Expectation::new(&self.run.options)?).await?;
         let system = loaded.system.clone().unwrap_or_default();
         let mut request = self.request(agent, system, computer);
+        self.check_bounds().await?;
         let wishes = self.run.options.execution_content.clone();
         match self.compact(&mut request, &mut loaded, Trigger::Manual, wishes.as_deref()).await? {
             true => Ok(done),

@@ -335,13 +335,13 @@ impl Driver<'_> {
             if self.lease.is_pause_requested() {
                 return Err(Stop::Paused.into());
             }
-            self.check_bounds()?;
+            self.check_bounds().await?;
             if !is_paused {
                 self.take_notes(&mut loaded.conversation, Reason::Any).await?;
             }
             self.compact_if_full(&mut request, loaded).await?;
             // The summary was a model call too, and may have been the last that the run could afford.
-            self.check_bounds()?;
+            self.check_bounds().await?;
             self.offer_tools(&mut request, loaded, computer).await?;
             let asked_at = Instant::now();
             let (response, blocks) = match self.ask(&mut request, &loaded.conversation, computer).await {

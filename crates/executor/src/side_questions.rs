@@ -6,7 +6,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use claude::{Caching, StopReason, Update};
-use domain::run::Spent;
+use domain::{budget, run::Spent};
 use futures::StreamExt;
 use store::side_questions::{Answer, ClaimedQuestion};
 use tokio::sync::Semaphore;
@@ -129,6 +129,11 @@ async fn answer(parts: &Parts, question: &ClaimedQuestion) -> Result<Given, End>
         if let Some(reached) = thread.limits.reached(&used) {
             return Ok(Given::failed(reached.code(), reached.sentence("thread")));
         }
+    }
+    let key = question.key_id.as_ref();
+    let budgets = parts.store.budgets_in_force(&thread.project_id, thread.agent_id.as_ref(), key).await?;
+    if let Some(exhausted) = budget::exhausted(&budgets) {
+        return Ok(Given::failed("budget", format!("{}.", exhausted.sentence())));
     }
     let entries = parts.store.load_transcript(&thread.id).await?;
     let model = match parts.store.find_context_usage(&thread.id).await? {

@@ -72,7 +72,7 @@ async fn ask(
     while let Some(update) = updates.next().await {
         if let Update::Finished(response) = update? {
             let spent = executor::spent(catalogue, &request, &response);
-            return Ok(MadeTitle { reply: response.text, spent });
+            return Ok(MadeTitle { reply: response.text, model: response.model, spent });
         }
     }
     Err(claude::Error::Truncated { after_output: false, source: None })

@@ -4,7 +4,7 @@
 //! or in place of everything, so the numbers come with what was written since.
 
 use domain::{
-    ProjectId, RunId, ThreadId,
+    ApiKeyId, ProjectId, RunId, ThreadId,
     event::{Event, Trigger},
     run::{Outcome, RunKind, RunOptions, RunStatus},
 };
@@ -98,8 +98,10 @@ impl Store {
         project: &ProjectId,
         thread: &ThreadId,
         wishes: Option<String>,
+        key_id: Option<ApiKeyId>,
     ) -> Result<Started> {
-        let options = RunOptions { kind: RunKind::Compact, execution_content: wishes, ..RunOptions::default() };
+        let kind = RunKind::Compact;
+        let options = RunOptions { kind, execution_content: wishes, key_id, ..RunOptions::default() };
         let run_id = RunId::generate();
         let row = sqlx::query(
             "-- start_compaction

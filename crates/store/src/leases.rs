@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Result, Store,
+    charges::SPENDING,
     events::to_text,
     hub::CancelHints,
     messages::preview,
@@ -293,7 +294,7 @@ impl Store {
         let requests = &checkpoint.requests;
         let mut spent = turn.map(|turn| turn.spent).unwrap_or_default();
         spent.cost = spent.cost + checkpoint.cost;
-        let row = sqlx::query(
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- checkpoint
              with run as (
                  update runs r
@@ -313,7 +314,8 @@ impl Store {
                      cache_write_tokens = r.cache_write_tokens + $12,
                      cost_micro_usd = r.cost_micro_usd + $13
                  where r.id = $1 and r.lease_token = $2 and r.status = 'running' and r.checkpoints = $16
-                 returning r.id, r.thread_id, r.project_id, r.turns, r.steers, r.pause_requested_at
+                 returning r.id, r.thread_id, r.project_id, r.turns, r.steers, r.pause_requested_at,
+                     r.options ->> 'key_id' as key_id
              ), thread as (
                  update threads t
                  set last_sequence = t.last_sequence + cardinality($3::text[]),
@@ -329,7 +331,7 @@ impl Store {
                      updated_at = now()
                  from run
                  where t.id = run.thread_id
-                 returning t.id, t.last_sequence,
+                 returning t.id, t.last_sequence, t.environment_id, t.agent_id,
                      t.message_count + t.superseded_count - cardinality($17::text[]) as message_position,
                      t.last_sequence - cardinality($3::text[]) as sequence,
                      t.last_position - cardinality($4::text[]) as position
@@ -370,10 +372,19 @@ impl Store {
                      thread.position + cardinality($4::text[])
                  from run, thread
                  where $6::text is not null
-             )
+             ), charge as (
+                 insert into charges (project_id, thread_id, run_id, environment_id, agent_id, key_id, kind, model,
+                     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_micro_usd)
+                 select run.project_id, run.thread_id, run.id, thread.environment_id, thread.agent_id, run.key_id,
+                     case when $6::text is null then 'tool' when $21 then 'compaction' else 'reply' end,
+                     $6, $9, $10, $11, $12, $13
+                 from run, thread
+                 where $6::text is not null or $13 > 0
+                 returning project_id, agent_id, key_id, cost_micro_usd
+             ), {SPENDING}
              select thread.last_sequence, run.steers, run.pause_requested_at is not null as is_pause_requested
-             from thread, run",
-        )
+             from thread, run"
+        )))
         .bind(lease.run_id.as_str())
         .bind(lease.token)
         .bind(&events)

@@ -10,11 +10,14 @@
 pub mod agents;
 pub mod analytics;
 pub mod audit;
+pub mod budgets;
 pub mod builds;
 pub mod changes;
+pub(crate) mod charges;
 pub mod context;
 pub mod control;
 pub mod copies;
+pub mod costs;
 pub mod environments;
 pub mod error;
 pub mod events;

@@ -122,6 +122,12 @@ impl Store {
         Ok(thread)
     }
 
+    /// Tells whether a request with this key was carried out before.
+    pub async fn is_repeated(&self, project: &ProjectId, idempotency: &Idempotency) -> Result<bool> {
+        let mut tx = self.pool.begin().await?;
+        Ok(find_repeated(&mut tx, project, Some(idempotency)).await?.is_some())
+    }
+
     pub(crate) fn hint_started(&self, started: Started) -> Started {
         self.hub.hint_work();
         self.hub.hint_events(&started.thread_id, started.after_sequence + 1);

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use domain::{ProjectId, QuestionId, ThreadId, run::Spent};
+use domain::{ApiKeyId, ProjectId, QuestionId, ThreadId, run::Spent};
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{Error, Result, Store, hub::Answers, row::ReadColumn};
+use crate::{Error, Result, Store, charges::SPENDING, hub::Answers, row::ReadColumn};
 
 /// A question that was claimed.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct ClaimedQuestion {
     pub thread_id: ThreadId,
     pub project_id: ProjectId,
     pub prompt: String,
+    /// The key that asked, whose budget holds.
+    pub key_id: Option<ApiKeyId>,
     pub attempt: i32,
     token: Uuid,
 }
@@ -34,12 +36,18 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`; `State` if nothing was said in the thread yet.
-    pub async fn ask_side_question(&self, project: &ProjectId, thread: &ThreadId, prompt: &str) -> Result<QuestionId> {
+    pub async fn ask_side_question(
+        &self,
+        project: &ProjectId,
+        thread: &ThreadId,
+        prompt: &str,
+        key: Option<&ApiKeyId>,
+    ) -> Result<QuestionId> {
         let id = QuestionId::generate();
         let done = sqlx::query(
             "-- ask_side_question
-             insert into side_questions (id, thread_id, project_id, prompt, status)
-             select $3, id, project_id, $4, 'queued'
+             insert into side_questions (id, thread_id, project_id, prompt, status, key_id)
+             select $3, id, project_id, $4, 'queued', $5
              from threads
              where id = $1 and project_id = $2 and deleted_at is null and last_position > 0",
         )
@@ -47,6 +55,7 @@ impl Store {
         .bind(project.as_str())
         .bind(id.as_str())
         .bind(prompt.replace('\0', "\u{fffd}"))
+        .bind(key.map(ApiKeyId::as_str))
         .execute(&self.pool)
         .await?;
         if done.rows_affected() == 0 {
@@ -107,6 +116,7 @@ impl Store {
                     thread_id: row.parse("thread_id")?,
                     project_id: row.parse("project_id")?,
                     prompt: row.try_get("prompt")?,
+                    key_id: row.parse_optional("key_id")?,
                     attempt: row.try_get("attempt")?,
                     token: row.try_get("lease_token")?,
                 })
@@ -127,7 +137,7 @@ impl Store {
             Answer::Given(text) => ("answered", Some(clean(text)), None, None),
             Answer::Failed { code, message } => ("failed", None, Some(code.as_str()), Some(clean(message))),
         };
-        sqlx::query(
+        sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- answer_side_question
              with question as (
                  update side_questions q
@@ -135,17 +145,27 @@ impl Store {
                      input_tokens = $8, output_tokens = $9, cache_read_tokens = $10, cache_write_tokens = $11,
                      cost_micro_usd = $12, lease_token = null, lease_until = null, completed_at = now()
                  where q.id = $1 and q.lease_token = $2 and q.status = 'running'
-                 returning q.thread_id
-             )
-             update threads t
-             set input_tokens = t.input_tokens + $8,
-                 output_tokens = t.output_tokens + $9,
-                 cache_read_tokens = t.cache_read_tokens + $10,
-                 cache_write_tokens = t.cache_write_tokens + $11,
-                 cost_micro_usd = t.cost_micro_usd + $12
-             from question
-             where t.id = question.thread_id",
-        )
+                 returning q.thread_id, q.key_id
+             ), thread as (
+                 update threads t
+                 set input_tokens = t.input_tokens + $8,
+                     output_tokens = t.output_tokens + $9,
+                     cache_read_tokens = t.cache_read_tokens + $10,
+                     cache_write_tokens = t.cache_write_tokens + $11,
+                     cost_micro_usd = t.cost_micro_usd + $12
+                 from question
+                 where t.id = question.thread_id
+                 returning t.id, t.project_id, t.environment_id, t.agent_id, question.key_id
+             ), charge as (
+                 insert into charges (project_id, thread_id, environment_id, agent_id, key_id, kind, model, input_tokens,
+                     output_tokens, cache_read_tokens, cache_write_tokens, cost_micro_usd)
+                 select project_id, id, environment_id, agent_id, key_id, 'side_question', $7, $8, $9, $10, $11, $12
+                 from thread
+                 where $7::text is not null
+                 returning project_id, agent_id, key_id, cost_micro_usd
+             ), {SPENDING}
+             select count(*) from thread"
+        )))
         .bind(question.id.as_str())
         .bind(question.token)
         .bind(status)

@@ -1,9 +1,9 @@
 //! Titles that are made for threads, told apart from those that people give.
 
-use domain::{ProjectId, ThreadId, run::Spent, thread::Thread, title};
+use domain::{ApiKeyId, ProjectId, ThreadId, run::Spent, thread::Thread, title};
 use sqlx::Row;
 
-use crate::{Error, Result, Store, threads};
+use crate::{Error, Result, Store, charges::SPENDING, threads};
 
 /// What a thread is called and was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,15 @@ pub struct Titled {
     pub is_made: bool,
     /// What was said first.
     pub first_message: Option<String>,
+}
+
+/// The model call that a title was made by.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    pub model: &'a str,
+    /// The key that asked for it.
+    pub key: &'a ApiKeyId,
+    pub spent: Spent,
 }
 
 impl Store {
@@ -59,22 +68,34 @@ impl Store {
         thread: &ThreadId,
         replaces: Option<&str>,
         title: &str,
-        spent: Spent,
+        made: Option<Made<'_>>,
     ) -> Result<Thread> {
+        let spent = made.as_ref().map(|made| made.spent).unwrap_or_default();
         let mut tx = self.pool.begin().await?;
-        sqlx::query(
+        sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- set_made_title
-             update threads
-             set made_title = case when title is not distinct from $3 then $4 else made_title end,
-                 title = case when title is not distinct from $3 then $4 else title end,
-                 input_tokens = input_tokens + $5,
-                 output_tokens = output_tokens + $6,
-                 cache_read_tokens = cache_read_tokens + $7,
-                 cache_write_tokens = cache_write_tokens + $8,
-                 cost_micro_usd = cost_micro_usd + $9,
-                 updated_at = now()
-             where project_id = $1 and id = $2 and deleted_at is null",
-        )
+             with thread as (
+                 update threads
+                 set made_title = case when title is not distinct from $3 then $4 else made_title end,
+                     title = case when title is not distinct from $3 then $4 else title end,
+                     input_tokens = input_tokens + $5,
+                     output_tokens = output_tokens + $6,
+                     cache_read_tokens = cache_read_tokens + $7,
+                     cache_write_tokens = cache_write_tokens + $8,
+                     cost_micro_usd = cost_micro_usd + $9,
+                     updated_at = now()
+                 where project_id = $1 and id = $2 and deleted_at is null
+                 returning id, project_id, environment_id, agent_id
+             ), charge as (
+                 insert into charges (project_id, thread_id, environment_id, agent_id, key_id, kind, model, input_tokens,
+                     output_tokens, cache_read_tokens, cache_write_tokens, cost_micro_usd)
+                 select project_id, id, environment_id, agent_id, $11, 'title', $10, $5, $6, $7, $8, $9
+                 from thread
+                 where $10::text is not null
+                 returning project_id, agent_id, key_id, cost_micro_usd
+             ), {SPENDING}
+             select count(*) from thread"
+        )))
         .bind(project.as_str())
         .bind(thread.as_str())
         .bind(replaces)
@@ -84,6 +105,8 @@ impl Store {
         .bind(spent.cache_read_tokens)
         .bind(spent.cache_write_tokens)
         .bind(spent.cost.0)
+        .bind(made.as_ref().map(|made| made.model))
+        .bind(made.as_ref().map(|made| made.key.as_str()))
         .execute(&mut *tx)
         .await?;
         let thread = threads::get(&mut tx, project, thread).await?;

@@ -7,7 +7,7 @@ use axum::{Json, extract::State};
 use domain::{
     RunId, ThreadId,
     event::SteeringMode,
-    run::{Run, RunStatus},
+    run::{Run, RunOptions, RunStatus},
 };
 use serde::{Deserialize, Serialize};
 use store::{
@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    Api, Error, Result, auth::Caller, body::Body, error::ErrorBody, history, path::Path, runs::RunView,
+    Api, Error, Result, auth::Caller, body::Body, budgets, error::ErrorBody, history, path::Path, runs::RunView,
     threads::find_thread,
 };
 
@@ -192,6 +192,7 @@ async fn send_activity_message(
 ) -> Result<Json<Sent>> {
     find_thread(&api, &caller, &id).await?;
     let content = content(&body)?;
+    budgets::check_thread(&api, &caller, &id).await?;
     for _ in 0..MAX_TRIES {
         let run = target(&api, &caller, &id, &body).await?;
         let decision = Decision::by_rule(body.mode.as_deref(), run.as_ref())?;
@@ -223,7 +224,8 @@ async fn send(
             Ok((started.run_id, None))
         }
         Way::NewRun => {
-            let new = NewRun { messages: vec![content.into()], ..NewRun::default() };
+            let options = RunOptions { key_id: Some(caller.key.clone()), ..RunOptions::default() };
+            let new = NewRun { messages: vec![content.into()], options, ..NewRun::default() };
             // A run that has begun in the meantime reads it.
             match api.store.send(&caller.project, thread, new, IfBusy::Steer).await? {
                 Accepted::Started(started) | Accepted::Held(started) => Ok((started.run_id, None)),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Api, Error, Result,
     auth::Caller,
+    budgets,
     stream::EVENT_STREAM,
     wire_event::{Kind, WireEvent, comment, render_answer, render_delta, write_frame},
 };
@@ -39,7 +40,8 @@ pub(crate) async fn answer(
     prompt: &str,
     limit: Duration,
 ) -> Result<Option<String>> {
-    let question = api.store.ask_side_question(&caller.project, thread, prompt).await?;
+    budgets::check_thread(api, caller, thread).await?;
+    let question = api.store.ask_side_question(&caller.project, thread, prompt, Some(&caller.key)).await?;
     let mut pieces = api.store.watch_answer(&question);
     let end = Instant::now() + limit;
     loop {
@@ -56,7 +58,8 @@ pub(crate) async fn answer(
 
 /// Asks and answers with a stream.
 pub(crate) async fn stream(api: &Api, caller: &Caller, thread: &ThreadId, prompt: &str) -> Result<Response> {
-    let question = api.store.ask_side_question(&caller.project, thread, prompt).await?;
+    budgets::check_thread(api, caller, thread).await?;
+    let question = api.store.ask_side_question(&caller.project, thread, prompt, Some(&caller.key)).await?;
     let headers = [
         (header::CONTENT_TYPE, EVENT_STREAM),
         (header::CACHE_CONTROL, "no-cache"),

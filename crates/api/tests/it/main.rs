@@ -3,6 +3,7 @@
 mod agents;
 mod analytics;
 mod app;
+mod costs;
 mod edges;
 mod environments;
 mod files;

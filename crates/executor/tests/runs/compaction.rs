@@ -241,10 +241,11 @@ async fn by_request_a_conversation_is_summarised_or_cleared_and_goes_on() {
     })
     .await;
     let (store, project, thread) = (world.store(), &world.database.project, &world.thread);
-    assert!(matches!(store.start_compaction(project, thread, None).await, Err(store::Error::State(_))));
+    assert!(matches!(store.start_compaction(project, thread, None, None).await, Err(store::Error::State(_))));
     let server = world.server("node_a").await;
     world.ask("cats").await;
-    let started = store.start_compaction(project, thread, Some("mind the whiskers".into())).await.expect("starts");
+    let started =
+        store.start_compaction(project, thread, Some("mind the whiskers".into()), None).await.expect("starts");
     assert!(matches!(store.clear_context(project, thread, 0).await, Err(store::Error::Busy)));
     assert_eq!(world.outcome(&started.run_id).await, Outcome::Completed { content: String::new() });
     let asked = world.claude.requests().pop().expect("was asked").json();

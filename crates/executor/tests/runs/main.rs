@@ -2,6 +2,7 @@
 
 mod approvals;
 mod boundaries;
+mod budgets;
 mod builds;
 mod busy;
 mod compaction;

@@ -28,7 +28,7 @@ async fn a_side_question_is_answered_while_a_call_runs_and_leaves_no_trace_in_th
     })
     .await;
     let (store, project) = (world.store(), &world.database.project);
-    let early = store.ask_side_question(project, &world.thread, "anything?").await;
+    let early = store.ask_side_question(project, &world.thread, "anything?", None).await;
     assert!(matches!(early, Err(store::Error::State(_))), "{early:?}");
     let server = world.server("node_a").await;
     let started = world.send("wait for the file").await;
@@ -36,7 +36,7 @@ async fn a_side_question_is_answered_while_a_call_runs_and_leaves_no_trace_in_th
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let before = store.load_transcript(&world.thread).await.expect("reads");
-    let question = store.ask_side_question(project, &world.thread, "What does it wait for?").await.expect("asks");
+    let question = store.ask_side_question(project, &world.thread, "What does it wait for?", None).await.expect("asks");
     let (answer, spent) = wait_for_answer(&world, &question).await;
     assert_eq!(answer, Answer::Given("It waits for a file.".into()));
     assert!(spent.cost.0 > 0);
@@ -68,8 +68,11 @@ async fn a_question_whose_server_goes_down_is_answered_by_another() {
     let server = world.server("node_a").await;
     world.ask("hello").await;
     let requests = world.claude.requests().len();
-    let question =
-        world.store().ask_side_question(&world.database.project, &world.thread, "still there?").await.expect("asks");
+    let question = world
+        .store()
+        .ask_side_question(&world.database.project, &world.thread, "still there?", None)
+        .await
+        .expect("asks");
     while world.claude.requests().len() == requests {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -89,7 +92,7 @@ async fn the_pieces_of_an_answer_reach_who_waits_for_it_and_a_failure_is_told() 
     world.ask("hello").await;
     server.stop_soft().await;
     let store = world.store();
-    let question = store.ask_side_question(&world.database.project, &world.thread, "?").await.expect("asks");
+    let question = store.ask_side_question(&world.database.project, &world.thread, "?", None).await.expect("asks");
     let mut pieces = store.watch_answer(&question);
     let claimed = store.claim_side_questions(5, Duration::from_secs(60)).await.expect("claims").remove(0);
     assert_eq!(claimed.id, question);
@@ -116,7 +119,7 @@ async fn side_questions_count_for_the_threads_budget_and_end_with_it() {
     let server = world.server("node_a").await;
     world.ask("go").await;
     let of_runs = store.find_thread(project, &world.thread).await.expect("reads").expect("is there").spent;
-    let question = store.ask_side_question(project, &world.thread, "And?").await.expect("asks");
+    let question = store.ask_side_question(project, &world.thread, "And?", None).await.expect("asks");
     let (answer, spent) = wait_for_answer(&world, &question).await;
     assert_eq!(answer, Answer::Given("An answer.".into()));
     assert!(spent.cost.0 > 0);
@@ -126,7 +129,7 @@ async fn side_questions_count_for_the_threads_budget_and_end_with_it() {
     let asked = world.claude.requests().len();
     let outcome = world.ask("more").await;
     assert_eq!(outcome.reason(), "budget", "{outcome:?}");
-    let question = store.ask_side_question(project, &world.thread, "And now?").await.expect("asks");
+    let question = store.ask_side_question(project, &world.thread, "And now?", None).await.expect("asks");
     let (answer, _) = wait_for_answer(&world, &question).await;
     assert!(matches!(&answer, Answer::Failed { code, .. } if code == "budget"), "{answer:?}");
     assert_eq!(world.claude.requests().len(), asked, "no model was asked past the limit");

@@ -226,7 +226,9 @@ async fn what_a_message_asks_for_reaches_its_run() {
         "attachments": [], "secrets": [], "stream": false, "somethingNew": 1
     });
     app.post(&format!("/threads/{thread}/messages"), body).await.ok();
-    let claimed = claim(&app.database.store).await;
+    let mut claimed = claim(&app.database.store).await;
+    let key = claimed.run.options.key_id.take().expect("it is known who asked");
+    assert!(key.as_str().starts_with("key_"), "{key}");
     insta::assert_json_snapshot!(claimed.run.options);
     let messages = app.get(&format!("/threads/{thread}/messages")).await.ok();
     assert_eq!(messages["data"][0]["content"], "Look");

@@ -11,7 +11,7 @@ use super::*;
 impl App {
     /// Lets a model answer with `reply` when it is asked for a title; `None` never answers.
     fn with_titles(&mut self, reply: Option<&'static str>) {
-        let made = reply.map(|reply| MadeTitle { reply: reply.into(), spent: SPENT });
+        let made = reply.map(|reply| MadeTitle { reply: reply.into(), model: "claude-x".into(), spent: SPENT });
         self.api.make_title = Some(Arc::new(move |_| futures::future::ready(made.clone()).boxed()));
         self.router = api::router(self.api.clone());
     }

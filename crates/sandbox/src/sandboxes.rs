@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use domain::EnvironmentId;
 use futures::{StreamExt, TryStreamExt};
 use tokio::{
-    sync::{Mutex, MutexGuard, Semaphore},
+    sync::{Mutex, MutexGuard, OwnedMutexGuard, Semaphore},
     time::Instant,
 };
 use tracing::Instrument;
@@ -79,40 +79,43 @@ impl Sandboxes {
     /// # Errors
     /// `ImageRefused`, `NoImage`, `StartFailed`, `NoEngine`; `Unfiltered` when internet is wanted and cannot be filtered.
     pub async fn open(&self, spec: &Spec) -> Result<Sandbox, Error> {
-        let slot = self.slot(&Place::of(spec));
-        slot.uses.touch();
-        if let Some(sandbox) = slot.running_as(spec) {
-            return Ok(sandbox);
-        }
-        // It does not end with whoever asked: a container half made would be nobody's, and in the way of the next one.
-        let (sandboxes, spec) = (self.clone(), spec.clone());
-        let opening = async move { sandboxes.open_anew(&spec).await };
-        match tokio::spawn(opening.in_current_span()).await {
-            Ok(opened) => opened,
-            Err(err) => match err.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(err) => Err(Error::other("the start of a container was given up", err)),
-            },
-        }
-    }
-
-    async fn open_anew(&self, spec: &Spec) -> Result<Sandbox, Error> {
         let place = Place::of(spec);
         loop {
             let slot = self.slot(&place);
-            let _changing = slot.changing.lock().await;
+            slot.uses.touch();
+            if let Some(sandbox) = slot.running_as(spec) {
+                return Ok(sandbox);
+            }
+            let changing = Arc::clone(&slot.changing).lock_owned().await;
             if let Some(sandbox) = slot.running_as(spec) {
                 return Ok(sandbox);
             }
             // While we waited, the environment may have been removed and with it this slot.
             let is_current = self.inner.slots.get(&place).is_some_and(|current| Arc::ptr_eq(&current, &slot));
             if is_current {
-                slot.set_running(None);
-                let sandbox = self.inner.bring_up(spec, &slot).await?;
-                slot.set_running(Some((spec.clone(), sandbox.clone())));
-                slot.uses.touch();
-                return Ok(sandbox);
+                return self.start(spec, slot, changing).await;
             }
+        }
+    }
+
+    /// Makes the container run. Once begun, it does not end with whoever asked: a container half made would be nobody's, and
+    /// in the way of the next one.
+    async fn start(&self, spec: &Spec, slot: Arc<Slot>, changing: OwnedMutexGuard<()>) -> Result<Sandbox, Error> {
+        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
+        let starting = async move {
+            let _changing = changing;
+            slot.set_running(None);
+            let sandbox = inner.bring_up(&spec, &slot).await?;
+            slot.set_running(Some((spec, sandbox.clone())));
+            slot.uses.touch();
+            Ok(sandbox)
+        };
+        match tokio::spawn(starting.in_current_span()).await {
+            Ok(started) => started,
+            Err(err) => match err.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(err) => Err(Error::other("the start of a container was given up", err)),
+            },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        RwLock,
+        Arc, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,9 +16,9 @@ use crate::{Limits, Sandbox, Spec};
 /// What is known of one place. Whoever changes its container holds `changing`.
 #[derive(Default)]
 pub(crate) struct Slot {
-    pub(crate) changing: Mutex<()>,
+    pub(crate) changing: Arc<Mutex<()>>,
     running: RwLock<Option<(Spec, Sandbox)>>,
-    pub(crate) uses: std::sync::Arc<Uses>,
+    pub(crate) uses: Arc<Uses>,
 }
 
 impl Slot {
@@ -77,14 +77,14 @@ impl Uses {
     }
 
     /// Counts a command until the guard is dropped.
-    pub(crate) fn command(self: &std::sync::Arc<Self>) -> InUse {
+    pub(crate) fn command(self: &Arc<Self>) -> InUse {
         self.commands.fetch_add(1, Ordering::Relaxed);
-        InUse(std::sync::Arc::clone(self))
+        InUse(Arc::clone(self))
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct InUse(std::sync::Arc<Uses>);
+pub(crate) struct InUse(Arc<Uses>);
 
 impl Drop for InUse {
     fn drop(&mut self) {

@@ -30,6 +30,11 @@ tries ENGINES 5
 tries CANCELS 1000
 tries APPROVALS 60
 tries PATHS 10000 # More than there are: each of them, on each route.
+tries ORPHANS 1000
+tries FULL_DISKS 20
+tries FILES 1000000
+tries AT_ONCE 100
+export ATELIER_TEST_API_P99_MS=${ATELIER_TEST_API_P99_MS:-200}
 
 say "Building guestd, the workspace image, the server and the tests"
 image=atelier-workspace:latest
@@ -55,7 +60,7 @@ status=0
 cargo nextest run --profile soak "${what[@]}" --no-fail-fast --no-capture \
   -E '(package(executor) and test(/^(boundaries|model_faults)::/))
       or (package(api) and test(/^files::escapes::/))
-      or (package(system-tests) and test(/^(approvals|kills|outages|reconnects|stubborn|takeover)::/))' \
+      or (package(system-tests) and test(/^(approvals|exhaustion|kills|orphans|outages|reconnects|stubborn|takeover)::/))' \
   >"$log" 2>&1 </dev/null || status=$?
 sleep 1
 

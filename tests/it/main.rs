@@ -3,11 +3,13 @@
 mod approvals;
 mod containers;
 mod crash;
+mod exhaustion;
 mod input;
 mod kills;
 mod lifecycle;
 mod model;
 mod network;
+mod orphans;
 mod outages;
 mod previews;
 mod readers;

@@ -18,11 +18,24 @@ impl Container {
         processes.map(str::to_owned).collect()
     }
 
+    /// Makes one that is nobody's.
+    pub fn foreign() -> Self {
+        Self(docker(&["create", "--network=none", PLANTED, "true"]).trim().to_owned())
+    }
+
+    /// Tells whether it is there, running or not.
+    pub fn exists(&self) -> bool {
+        try_docker(&["inspect", &self.0]).is_some()
+    }
+
     /// Removes it as somebody would who does not ask.
     pub fn remove(&self) {
         docker(&["rm", "-f", &self.0]);
     }
 }
+
+/// An image that is there.
+const PLANTED: &str = "atelier-workspace:latest";
 
 /// An engine, and the installation on it that a test is about.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +49,15 @@ impl Installation<'_> {
     /// Lists its containers, running or not.
     pub(crate) fn containers(&self) -> Vec<Container> {
         self.listed(&["ps", "-a", "-q", "--no-trunc"]).into_iter().map(Container).collect()
+    }
+
+    /// Makes one as if it were of this installation, for an environment that never was.
+    pub(crate) fn plant(&self, is_running: bool) -> Container {
+        let labels =
+            [format!("--label=atelier.installation={}", self.name), "--label=atelier.environment=env_x".into()];
+        let begin: &[&str] = if is_running { &["run", "--detach"] } else { &["create"] };
+        let arguments = [begin, &["--network=none", &labels[0], &labels[1], PLANTED, "sleep", "1000"]].concat();
+        Container(docker(&self.on_engine(&arguments)).trim().to_owned())
     }
 
     /// Lists its networks.

@@ -126,6 +126,14 @@ impl World {
         (status, took)
     }
 
+    /// Uploads a file to the top of an environment.
+    pub async fn upload(&self, environment: &str, name: &str, content: &str) -> Answer {
+        let head = format!("--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n");
+        let request = self.request(Method::POST, &format!("/v1/environments/{environment}/files/upload"));
+        let request = request.header("content-type", "multipart/form-data; boundary=edge");
+        read(request.body(format!("{head}{content}\r\n--edge--\r\n"))).await
+    }
+
     /// Reads a file of an environment; `None` where there is none.
     pub async fn file(&self, environment: &str, path: &str) -> Option<String> {
         let path = format!("/v1/environments/{environment}/files/download/{path}");

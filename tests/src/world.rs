@@ -17,7 +17,9 @@ use rand::RngExt;
 use scripted_claude::{Options, ScriptedClaude};
 use tempfile::TempDir;
 
-use crate::{Container, Reader, engine::Installation, eventually, leftovers, processes, script};
+use crate::{
+    Container, Filler, Memory, Reader, disk::SmallDisk, engine::Installation, eventually, leftovers, processes, script,
+};
 
 /// A first start makes a database cluster.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -36,6 +38,7 @@ pub struct World {
     settings: Vec<(String, String)>,
     server: Option<Child>,
     is_finished: bool,
+    disk: Option<SmallDisk>,
     directory: TempDir,
 }
 
@@ -48,10 +51,27 @@ impl World {
     /// Starts a server with settings, given as in the environment: `("LOG__LEVEL", "debug")`.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let mut world = Self::prepared(settings).await;
-        world.start_again().await;
-        let key = fs::read_to_string(world.data().join("api-key")).expect("the first start wrote a key");
-        world.key = key.trim().to_owned();
+        world.first_start().await;
         world
+    }
+
+    /// Starts a server whose data directory, with the database and the environments in it, is a disk of so many megabytes;
+    /// `None` where we may not mount one.
+    pub async fn on_small_disk(megabytes: u32, settings: &[(&str, &str)]) -> Option<Self> {
+        let mut world = Self::prepared(settings).await;
+        world.disk = SmallDisk::mount(&world.data(), megabytes);
+        if world.disk.is_none() {
+            world.is_finished = true;
+            return None;
+        }
+        world.first_start().await;
+        Some(world)
+    }
+
+    async fn first_start(&mut self) {
+        self.start_again().await;
+        let key = fs::read_to_string(self.data().join("api-key")).expect("the first start wrote a key");
+        self.key = key.trim().to_owned();
     }
 
     /// Starts another server beside this one, on the same database (which the settings must name) and the same files.
@@ -91,6 +111,7 @@ impl World {
             settings,
             server: None,
             is_finished: false,
+            disk: None,
             directory: tempfile::Builder::new().prefix("atelier-").tempdir().expect("a temporary directory"),
         };
         fs::create_dir(world.temporary()).expect("the directory is made");
@@ -210,6 +231,21 @@ impl World {
         Reader { client: self.client.clone(), base: self.url(""), key: self.key.clone() }
     }
 
+    /// Takes all that is left of the data directory's disk.
+    pub fn fill_disk(&self) -> Filler {
+        self.disk.as_ref().expect("a world on a small disk").fill()
+    }
+
+    /// Gives how much memory the server holds now and has held at most, in bytes; its database has processes of its own.
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.pid())
+    }
+
+    /// Plants a container that this installation's servers know nothing of.
+    pub fn plant_orphan(&self, is_running: bool) -> Container {
+        self.engine().plant(is_running)
+    }
+
     /// Gives the server's process id.
     pub fn pid(&self) -> u32 {
         self.server.as_ref().expect("the server runs").id()
@@ -272,6 +308,8 @@ impl Drop for World {
             let _ = server.wait();
         }
         self.engine().remove_all();
+        // Before the directory that it is mounted on.
+        self.disk = None;
         if std::thread::panicking() {
             let log = self.log();
             // Statements of a log that tells everything are longer than they are of use.

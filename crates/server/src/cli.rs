@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     build,
     config::{Environment, Flags, Loaded, Wrong},
-    doctor, down, keys, log, run, serve,
+    doctor, down, keys, log, pdf, run, serve,
 };
 
 /// Something went wrong.
@@ -39,6 +39,9 @@ enum Command {
     Run(run::Arguments),
     /// Print the OpenAPI document of the API
     Openapi,
+    /// Turn a PDF file on standard input into text; the server calls it for pages that agents fetch
+    #[command(hide = true)]
+    PdfText,
 }
 
 /// Runs the command and says how it went.
@@ -57,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
         }),
         Command::Run(arguments) => one(run::run(arguments, environment)),
         Command::Openapi => print_openapi(),
+        Command::PdfText => pdf::run(),
     };
     result.unwrap_or_else(|err| {
         // With alternate formatting, the whole chain of causes in one line.

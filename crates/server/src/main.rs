@@ -17,6 +17,7 @@ mod keys;
 mod lifecycle;
 mod log;
 mod models;
+mod pdf;
 mod previews;
 mod reconcile;
 mod run;

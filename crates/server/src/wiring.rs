@@ -179,7 +179,9 @@ pub(crate) fn catalogue(loaded: &Loaded) -> anyhow::Result<claude::Catalogue> {
 /// The client of the tool WebFetch. It runs here and not in a container, and reaches what containers may reach.
 pub(crate) fn web_client(loaded: &Loaded) -> anyhow::Result<executor::tools::web::Client> {
     let allowed = networks(loaded, "sandbox.egress_allow", &loaded.config.sandbox.egress_allow)?;
-    executor::tools::web::Client::new(allowed).context("cannot make the client for web pages")
+    let client = executor::tools::web::Client::new(allowed).context("cannot make the client for web pages")?;
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    Ok(client.with_pdf_reader(vec![program.into(), "pdf-text".into()]))
 }
 
 /// Reads a setting that holds addresses and networks.

@@ -255,3 +255,64 @@ async fn without_internet_there_is_no_such_tool() {
     let err = Tools::new(false).call(&cx, call).await.unwrap_err().to_string();
     assert!(err.starts_with("There is no tool named \"WebFetch\"."), "{err}");
 }
+
+#[tokio::test]
+async fn a_pdf_file_comes_as_text_by_a_program_of_its_own() {
+    let server = Server::start(vec![
+        ("/good.pdf", answer("application/pdf", "%PDF-good")),
+        ("/bytes.PDF", answer("application/octet-stream", "%PDF-good")),
+        ("/bytes", answer("application/octet-stream", "%PDF-good")),
+        ("/half.pdf", answer("application/pdf", "%PDF-half")),
+        ("/bad.pdf", answer("application/pdf; charset=binary", "%PDF-bad")),
+        ("/scanned.pdf", answer("application/pdf", "%PDF-scanned")),
+        ("/locked.pdf", answer("application/pdf", "%PDF-locked")),
+        ("/none.pdf", answer("application/pdf", "<html>")),
+    ])
+    .await;
+    let sandboxes = Sandboxes::connect(Options::default()).await.expect("an engine");
+    let environment = domain::EnvironmentId::generate();
+    let spec = Spec { environment, image: None, built: None, network: Network::Open, limits: None, env: Vec::new() };
+    // Does what the real one does (its own tests are the server's), and would tell of anything that it was told of us.
+    let script = r#"read -r file; case "$file" in
+        %PDF-good) echo "text of a paper, $HOME$ATELIER_BIN" ;;
+        %PDF-half) echo "page one"; kill -9 $$ ;;
+        %PDF-scanned) echo; echo " " ;;
+        %PDF-locked) exit 3 ;;
+        *) exit 1 ;;
+    esac"#;
+    let reader = ["/bin/sh", "-c", script].map(Into::into).to_vec();
+    let client = web::Client::new(vec!["127.0.0.1".parse().unwrap()]).unwrap();
+    let cx = Context::new(sandboxes, spec, "run_test", Vec::new(), client.with_pdf_reader(reader));
+    let base = &server.base;
+    let at = |path: &str| json!({"url": format!("{base}{path}")});
+    let otherwise = "Fetch it with curl in Bash, then look at it with Read.";
+    for (path, expected) in [
+        ("/good.pdf", format!("{base}/good.pdf (application/pdf, 9 bytes)\n\ntext of a paper, \n")),
+        ("/bytes.PDF", format!("{base}/bytes.PDF (application/octet-stream, 9 bytes)\n\ntext of a paper, \n")),
+        (
+            "/bytes",
+            format!("ERROR: {base}/bytes is not text but application/octet-stream. Fetch it with curl in Bash."),
+        ),
+        (
+            "/half.pdf",
+            format!(
+                "{base}/half.pdf (application/pdf, 9 bytes)\n\npage one\n\n\n[The rest of the PDF file cannot be turned \
+                 into text.]"
+            ),
+        ),
+        ("/bad.pdf", format!("ERROR: {base}/bad.pdf is a PDF file that cannot be turned into text. {otherwise}")),
+        (
+            "/scanned.pdf",
+            format!(
+                "ERROR: {base}/scanned.pdf is a PDF file without text: its pages may be pictures of text. {otherwise}"
+            ),
+        ),
+        ("/locked.pdf", format!("ERROR: {base}/locked.pdf is a PDF file that wants a password. {otherwise}")),
+        ("/none.pdf", format!("ERROR: {base}/none.pdf says that it is a PDF file, but is none. {otherwise}")),
+    ] {
+        assert_eq!(fetch(&cx, at(path)).await, expected, "{path}");
+    }
+    // Without a reader it is what it was.
+    let text = fetch(&context(&["127.0.0.1"]).await, at("/good.pdf")).await;
+    assert!(text.contains("is not text but application/pdf"), "{text}");
+}

@@ -46,7 +46,7 @@ async fn follow(client: &Client, first: Url) -> Result<Fetched, String> {
         let status = response.status();
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let Some(location) = location.filter(|_| status.is_redirection()) else {
-            return read(url, response).await.map(Fetched::Page);
+            return read(client, url, response).await.map(Fetched::Page);
         };
         let to = url.join(location).map_err(|_| format!("{url} redirects to something that is no address."))?;
         guard::check_form(&to).map_err(|why| format!("{url} redirects to an address that is refused: {why}"))?;
@@ -66,7 +66,7 @@ fn is_same_host(from: &Url, to: &Url) -> bool {
     host(from) == host(to) && from.port() == to.port() && (from.scheme() == to.scheme() || is_upgrade)
 }
 
-async fn read(url: Url, response: Response) -> Result<Page, String> {
+async fn read(client: &Client, url: Url, response: Response) -> Result<Page, String> {
     let status = response.status();
     if !status.is_success() {
         let reason = status.canonical_reason().unwrap_or_default();
@@ -74,7 +74,8 @@ async fn read(url: Url, response: Response) -> Result<Page, String> {
     }
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or("text/html").trim().to_owned();
-    if !page::is_text(&content_type) {
+    let pdf = client.pdf.as_ref().filter(|_| page::is_pdf(&content_type, &url));
+    if !page::is_text(&content_type) && pdf.is_none() {
         return Err(format!(
             "{url} is not text but {}. Fetch it with curl in Bash.",
             text::shorten(&content_type, 100)
@@ -94,6 +95,12 @@ async fn read(url: Url, response: Response) -> Result<Page, String> {
         bytes.extend_from_slice(&piece);
     }
     let size = bytes.len() as u64;
+    if let Some(pdf) = pdf {
+        let text = pdf.read(&bytes).await;
+        let text =
+            text.map_err(|why| format!("{url} {why}. Fetch it with curl in Bash, then look at it with Read."))?;
+        return Ok(Page { url, status: status.as_u16(), content_type, bytes: size, text: page::cap(text) });
+    }
     let text = {
         let content_type = content_type.clone();
         tokio::task::spawn_blocking(move || page::to_text(&bytes, &content_type)).await

@@ -6,6 +6,7 @@
 
 use std::{
     error::Error as StdError,
+    ffi::OsString,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,8 @@ use reqwest::{
 };
 use url::{Host, Url};
 
+use super::pdf;
+
 const MAX_URL_CHARS: usize = 2000;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -26,6 +29,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(super) http: reqwest::Client,
+    pub(super) pdf: Option<pdf::Reader>,
     gate: Gate,
     /// For MCP servers: it waits longer and may reach more.
     servers: reqwest::Client,
@@ -48,9 +52,16 @@ impl Client {
     pub fn new(allowed: Vec<Network>) -> Result<Self, reqwest::Error> {
         let gate = Gate { allowed: allowed.into(), refusal };
         let servers_gate = Gate { refusal: refusal_of_server, ..gate.clone() };
-        let http = builder(&gate).read_timeout(super::fetch::TIME_LIMIT).build()?;
-        let servers = builder(&servers_gate).build()?;
-        Ok(Self { http, gate, servers, servers_gate })
+        let http = builder(gate.clone()).read_timeout(super::fetch::TIME_LIMIT).build()?;
+        let servers = builder(servers_gate.clone()).build()?;
+        Ok(Self { http, pdf: None, gate, servers, servers_gate })
+    }
+
+    /// With a program, and its arguments, that turns a PDF file into text (see [`pdf`]). Without, none are read.
+    #[must_use]
+    pub fn with_pdf_reader(mut self, command: Vec<OsString>) -> Self {
+        self.pdf = Some(pdf::Reader::new(command));
+        self
     }
 
     /// Lets MCP servers be reached in more networks than pages are.
@@ -60,7 +71,7 @@ impl Client {
                 allowed: self.gate.allowed.iter().chain(allowed).copied().collect(),
                 refusal: refusal_of_server,
             };
-            match builder(&gate).build() {
+            match builder(gate.clone()).build() {
                 Ok(servers) => (self.servers, self.servers_gate) = (servers, gate),
                 Err(err) => {
                     tracing::error!(error = &err as &dyn StdError, "MCP servers on private networks cannot be reached")
@@ -90,9 +101,9 @@ impl Client {
 }
 
 /// What all requests have in common, whatever they are for.
-fn builder(gate: &Gate) -> reqwest::ClientBuilder {
+fn builder(names: impl Resolve + 'static) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
-        .dns_resolver(Arc::new(gate.clone()))
+        .dns_resolver(Arc::new(names))
         .no_proxy()
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_LIMIT)
@@ -112,6 +123,15 @@ impl Gate {
         if self.lets(address) { Ok(()) } else { Err((self.refusal)(url.host_str().unwrap_or_default())) }
     }
 
+    /// Gives what a name stands for as the addresses to dial, and no others are.
+    fn admit(&self, name: &Name, found: Vec<SocketAddr>) -> Result<Addrs, Refused> {
+        // One private address among public ones is reason enough: it is how such a trick looks.
+        if found.iter().any(|address| !self.lets(address.ip())) {
+            return Err(Refused((self.refusal)(name.as_str())));
+        }
+        Ok(Box::new(found.into_iter()))
+    }
+
     fn lets(&self, address: IpAddr) -> bool {
         let is_allowed = self.allowed.iter().any(|network| network.holds(address));
         is_allowed || (address::is_public(address) && !is_own(address))
@@ -123,11 +143,7 @@ impl Resolve for Gate {
         let gate = self.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // One private address among public ones is reason enough: it is how such a trick looks.
-            if found.iter().any(|address| !gate.lets(address.ip())) {
-                return Err(Refused((gate.refusal)(name.as_str())).into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
+            Ok(gate.admit(&name, found)?)
         })
     }
 }
@@ -193,6 +209,9 @@ pub(super) fn check_form(url: &Url) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod rebinding;
 
 #[cfg(test)]
 mod tests {

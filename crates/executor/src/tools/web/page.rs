@@ -38,12 +38,27 @@ pub(super) fn is_text(content_type: &str) -> bool {
         })
 }
 
+/// Tells whether what has this content type is a PDF file, as far as that can be told before it is read.
+pub(super) fn is_pdf(content_type: &str, url: &Url) -> bool {
+    match essence(content_type).as_str() {
+        "application/pdf" | "application/x-pdf" => true,
+        // Stores of files often know no more.
+        "application/octet-stream" | "binary/octet-stream" => url.path().to_ascii_lowercase().ends_with(".pdf"),
+        _ => false,
+    }
+}
+
+/// Cuts text to what is kept of a page.
+pub(super) fn cap(text: String) -> String {
+    crate::tools::text::cap(text, MAX_CHARS)
+}
+
 /// Decodes a page and turns HTML into Markdown. Takes a while for a large one: not for an async task.
 pub(super) fn to_text(bytes: &[u8], content_type: &str) -> String {
     let (text, _, _) = encoding(bytes, content_type).decode(bytes);
     let is_html = matches!(essence(content_type).as_str(), "text/html" | "application/xhtml+xml");
     let text = if is_html { markdown(&text) } else { text.into_owned() };
-    crate::tools::text::cap(text, MAX_CHARS)
+    cap(text)
 }
 
 fn essence(content_type: &str) -> String {

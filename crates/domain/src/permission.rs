@@ -230,7 +230,7 @@ impl Kind {
     fn of(tool: &str) -> Self {
         match tool {
             "Read" | "Glob" | "Grep" => Self::Read,
-            "Edit" | "Write" | "NotebookEdit" => Self::Write,
+            "Edit" | "GenerateImage" | "Write" | "NotebookEdit" => Self::Write,
             "Bash" => Self::Shell,
             "WebFetch" | "WebSearch" => Self::Web,
             "Skill" => Self::Skill,

@@ -9,7 +9,10 @@ use crate::{
     drive::Parts,
     error::End,
     mcp::Servers,
-    tools::{self, Call, Context, Outcome, ToolError, Tools, redact::Redactor, skill::Library, web::search::Search},
+    tools::{
+        self, Call, Context, Outcome, ToolError, Tools, image::Images, redact::Redactor, skill::Library,
+        web::search::Search,
+    },
 };
 
 /// What a run has beyond its computer, by its skills.
@@ -17,6 +20,7 @@ use crate::{
 pub(crate) struct Reach {
     pub library: Option<Library>,
     pub engine: Option<Search>,
+    pub images: Option<Images>,
 }
 
 /// What a run works with. Dropping it ends nothing that runs on the computer.
@@ -58,11 +62,12 @@ impl Computer {
             |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
             &parts.options.mcp,
         );
-        let Reach { library, engine } = reach;
+        let Reach { library, engine, images } = reach;
         let tools = Tools::new(has_internet).with_skills(library.is_some()).with_search(engine.is_some());
+        let tools = tools.with_images(images.as_ref().map(Images::ability));
         let context = Context::new(parts.sandboxes.clone(), spec, run.id.as_str(), variables, parts.web.clone());
         let context = context.hiding(values.iter().map(ExposeSecret::expose_secret).chain(servers.secrets()));
-        let context = context.with_skills(library).with_search(engine);
+        let context = context.with_skills(library).with_search(engine).with_images(images);
         Ok(Self { tools, context: context.into(), servers, workspace, is_running, warming: None })
     }
 

@@ -190,7 +190,8 @@ impl Driver<'_> {
             .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
         self.read_permissions(agent.as_ref());
         let engine = self.choose_search(&skills, agent.as_ref(), &environment).await?;
-        let reach = Reach { library: self.library(skills.custom, &workspace).await, engine };
+        let images = self.choose_images(&skills, &environment).await?;
+        let reach = Reach { library: self.library(skills.custom, &workspace).await, engine, images };
         let mut computer = Computer::new(self.parts, run, &environment, workspace, secrets, reach).await?;
         computer.servers().recall(store, &run.environment_id).await?;
         self.steps.hide(computer.redactor());

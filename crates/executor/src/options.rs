@@ -33,6 +33,8 @@ pub struct Options {
     pub mcp: mcp::Options,
     /// How the web is searched.
     pub search: SearchOptions,
+    /// Who makes pictures for runs with the skill for it.
+    pub images: Option<tools::image::Images>,
     /// Images built at once by this process.
     pub concurrent_builds: usize,
     /// How long building an image may take.
@@ -80,6 +82,7 @@ impl Default for Options {
             git: Arc::default(),
             mcp: mcp::Options::default(),
             search: SearchOptions::default(),
+            images: None,
             concurrent_builds: 2,
             build_timeout: Duration::from_secs(30 * 60),
             default_model: "claude-sonnet-5-5".into(),

@@ -14,7 +14,7 @@ use domain::{
 use serde_json::{Value, value::RawValue};
 use store::permissions::{NewRequest, Parking, UNANSWERED};
 
-use crate::{computer::Computer, conversation, drive::Driver, error::End, stop::Stop};
+use crate::{computer::Computer, conversation, drive::Driver, error::End, stop::Stop, tools::image};
 
 /// Where agents and messages carry their sets among what is stored for them.
 const PERMISSION_SET: &str = "permissionSet";
@@ -94,7 +94,12 @@ impl Driver<'_> {
         }
         // A tool refuses what it cannot read; for rules it is something that fits nothing.
         let input: Value = serde_json::from_str(input.get()).unwrap_or(Value::Null);
-        permission::judge(&self.permissions, tool, &input)
+        let verdict = permission::judge(&self.permissions, tool, &input);
+        // A picture that is to be changed is read, and leaves for whoever changes it.
+        let source = input.get("source_path").filter(|source| tool == image::NAME && !source.is_null());
+        let of_source =
+            source.map(|path| permission::judge(&self.permissions, "Read", &serde_json::json!({"file_path": path})));
+        of_source.filter(|of_source| of_source.access > verdict.access).unwrap_or(verdict)
     }
 
     /// Answers what an earlier attempt left open. What remains in `self.open` is what this run has asked about and not

@@ -14,7 +14,7 @@ use crate::{
     Options,
     drive::Driver,
     error::End,
-    tools::{skill::Library, web::search::Search},
+    tools::{image::Images, skill::Library, web::search::Search},
 };
 
 /// Why a skill that clients know cannot be used.
@@ -53,7 +53,7 @@ impl Driver<'_> {
             self.log(LogLevel::Warning, "skills", message).await?;
         }
         for skill in &enabled.built_in {
-            if matches!(skill, BuiltIn::DeepResearch | BuiltIn::ImageGeneration) && self.run.turns == 0 {
+            if matches!(skill, BuiltIn::DeepResearch) && self.run.turns == 0 {
                 let message = format!("The run goes on without {}: {NOT_YET}.", skill.as_str());
                 self.log(LogLevel::Warning, "skills", message).await?;
             }
@@ -107,6 +107,29 @@ impl Driver<'_> {
         Ok(None)
     }
 
+    /// Decides who makes pictures for the run; where nobody can, that is told before the model is asked.
+    pub(crate) async fn choose_images(
+        &mut self,
+        enabled: &Enabled,
+        environment: &Environment,
+    ) -> Result<Option<Images>, End> {
+        if !enabled.built_in.contains(&BuiltIn::ImageGeneration) {
+            return Ok(None);
+        }
+        let has_internet = environment.settings.internet_access && self.run.options.internet_access != Some(false);
+        let why_not = match &self.parts.options.images {
+            // What a prompt holds would leave by it.
+            Some(images) if !has_internet && !images.is_local() => "this run has no internet",
+            Some(images) => return Ok(Some(images.clone())),
+            None => NO_IMAGES,
+        };
+        if self.run.turns == 0 {
+            let message = format!("The run goes on without image_generation: {why_not}.");
+            self.log(LogLevel::Warning, "skills", message).await?;
+        }
+        Ok(None)
+    }
+
     /// Gives the tools that a model's back end runs itself for the run.
     pub(crate) fn server_tools(&self, model: &str) -> Vec<Box<RawValue>> {
         let version = self.parts.catalogue.find(model).and_then(|model| model.web_search.as_deref());
@@ -129,9 +152,12 @@ pub fn why_unavailable(
             let is_searched = options.search.engine.is_some() || options.search.uses_backend && has_own;
             (!is_searched).then(|| no_search(model))
         }
-        BuiltIn::DeepResearch | BuiltIn::ImageGeneration => Some(NOT_YET.to_owned()),
+        BuiltIn::ImageGeneration => options.images.is_none().then(|| NO_IMAGES.to_owned()),
+        BuiltIn::DeepResearch => Some(NOT_YET.to_owned()),
     }
 }
+
+const NO_IMAGES: &str = "no provider of pictures is set up on this server (images.provider)";
 
 fn no_search(model: &str) -> String {
     format!("no search engine is set up on this server (search.provider), and {model} has none of its own here")

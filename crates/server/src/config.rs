@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) builds: Builds,
     pub(crate) mcp: Mcp,
     pub(crate) search: Search,
+    pub(crate) images: Images,
     pub(crate) runs: Runs,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
@@ -335,6 +336,40 @@ pub(crate) struct Search {
     pub(crate) price: f64,
     pub(crate) allowed_domains: Vec<String>,
     pub(crate) blocked_domains: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Images {
+    #[serde(deserialize_with = "units::image_provider")]
+    pub(crate) provider: ImageProvider,
+    #[serde(deserialize_with = "units::url")]
+    pub(crate) openai_url: Url,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) openai_key: Option<SecretString>,
+    pub(crate) openai_model: Text,
+    #[serde(deserialize_with = "units::url")]
+    pub(crate) gemini_url: Url,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) gemini_key: Option<SecretString>,
+    pub(crate) gemini_model: Text,
+    #[serde(deserialize_with = "units::optional_url")]
+    pub(crate) automatic1111_url: Option<Url>,
+    #[serde(deserialize_with = "units::boolean")]
+    pub(crate) changes: bool,
+    #[serde(deserialize_with = "units::dollars")]
+    pub(crate) price: f64,
+}
+
+/// Who makes pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ImageProvider {
+    /// The first that is set up.
+    Auto,
+    OpenAi,
+    Gemini,
+    Automatic1111,
+    None,
 }
 
 /// Who searches the web.

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     build,
-    config::{Builds, Config, Loaded, Profile, SearchProvider},
+    config::{Builds, Config, ImageProvider, Loaded, Profile, SearchProvider},
     data_dir::DataDir,
 };
 
@@ -240,12 +240,42 @@ pub(crate) fn search_options(config: &Config, claude: &claude::Client) -> anyhow
     })
 }
 
+/// Decides who makes pictures for runs with the skill for it.
+fn images(config: &Config) -> anyhow::Result<Option<executor::tools::image::Images>> {
+    use executor::tools::image::{Ability, Images, Provider};
+    let settings = &config.images;
+    let openai = Provider::OpenAi {
+        url: settings.openai_url.clone(),
+        key: settings.openai_key.clone(),
+        model: settings.openai_model.to_string(),
+    };
+    let openai_with_key = settings.openai_key.is_some().then(|| openai.clone());
+    let gemini = settings.gemini_key.clone().map(|key| Provider::Gemini {
+        url: settings.gemini_url.clone(),
+        key,
+        model: settings.gemini_model.to_string(),
+    });
+    let automatic1111 = settings.automatic1111_url.clone().map(|url| Provider::Automatic1111 { url });
+    let provider = match settings.provider {
+        ImageProvider::Auto => openai_with_key.or(gemini).or(automatic1111),
+        // What imitates it on the same machine wants no key.
+        ImageProvider::OpenAi => Some(openai),
+        ImageProvider::Gemini => gemini,
+        ImageProvider::Automatic1111 => automatic1111,
+        ImageProvider::None => None,
+    };
+    let ability = if settings.changes { Ability::Change } else { Ability::Make };
+    let images = provider.map(|provider| Images::new(provider, ability, settings.price)).transpose();
+    images.context("cannot make the client for the provider of pictures")
+}
+
 pub(crate) fn executor_options(loaded: &Loaded, search: executor::SearchOptions) -> anyhow::Result<executor::Options> {
     let config = &loaded.config;
     let settings = &config.runs;
     Ok(executor::Options {
         mcp: mcp_options(loaded)?,
         search,
+        images: images(config)?,
         concurrent_runs: settings.concurrent as usize,
         lease: settings.lease,
         poll: settings.poll,

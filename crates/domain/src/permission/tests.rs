@@ -113,6 +113,7 @@ fn deny_comes_before_ask_and_ask_before_allow() {
         ("Bash", bash("ls src"), Access::Allow, None),
         ("Edit", file("/workspace/src/a"), Access::Ask, Some("Edit")),
         ("Write", file("/workspace/src/a"), Access::Ask, Some("Edit")),
+        ("GenerateImage", file("/workspace/src/a.png"), Access::Ask, Some("Edit")),
         ("WebFetch", url("https://example.com/x"), Access::Allow, None),
         ("WebFetch", url("https://EXAMPLE.com./x"), Access::Allow, None),
         ("WebFetch", url("https://a.example.com"), Access::Ask, Some("WebFetch(domain:*.example.com)")),
@@ -147,6 +148,7 @@ fn levels_decide_where_no_rule_does() {
     for (tool, input, access, rule) in [
         ("Read", json!({"file_path": "/x"}), Access::Allow, None),
         ("Write", json!({"file_path": "/x"}), Access::Deny, Some("workspace_write: read_only")),
+        ("GenerateImage", json!({"file_path": "/x"}), Access::Deny, Some("workspace_write: read_only")),
         ("WebFetch", json!({"url": "https://x.example"}), Access::Deny, Some("defaultAccess: ring")),
         ("Bash", bash("ls -l"), Access::Allow, None),
         ("Bash", bash("rm x"), Access::Ask, Some("defaultAccess: ask_for_permission")),

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     ToolError, for_model,
+    image::Images,
     redact::Redactor,
     skill::{self, Library},
     web,
@@ -45,6 +46,7 @@ pub struct Context {
     pub(super) pages: web::Cache,
     pub(super) skills: Option<Library>,
     pub(super) search: Option<web::search::Search>,
+    pub(super) images: Option<Images>,
     searches: AtomicU32,
     cwd: Mutex<String>,
     seen: Mutex<HashMap<String, Seen>>,
@@ -81,6 +83,7 @@ impl Context {
             pages: web::Cache::default(),
             skills: None,
             search: None,
+            images: None,
             searches: AtomicU32::new(0),
             cwd: Mutex::new(WORKSPACE.to_owned()),
             seen: Mutex::default(),
@@ -111,6 +114,13 @@ impl Context {
     #[must_use]
     pub fn with_search(mut self, search: Option<web::search::Search>) -> Self {
         self.search = search;
+        self
+    }
+
+    /// With a provider of pictures.
+    #[must_use]
+    pub fn with_images(mut self, images: Option<Images>) -> Self {
+        self.images = images;
         self
     }
 

@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    fn media_type(self) -> &'static str {
+    pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
             Self::Jpeg => "image/jpeg",
@@ -71,7 +71,7 @@ impl Kind {
     }
 
     /// Gives width and height of an image that is all there.
-    fn dimensions(self, bytes: &[u8]) -> Option<(u32, u32)> {
+    pub(super) fn dimensions(self, bytes: &[u8]) -> Option<(u32, u32)> {
         match self {
             Self::Png => png(bytes),
             Self::Jpeg => jpeg(bytes),

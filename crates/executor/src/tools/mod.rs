@@ -13,6 +13,7 @@ mod diff;
 mod edit;
 mod glob;
 mod grep;
+pub mod image;
 mod input;
 pub(crate) mod media;
 mod notebook;
@@ -45,7 +46,7 @@ pub(crate) fn changes_files(name: &str) -> bool {
 
 /// Tells whether a call of the tool changes the file it names and no other.
 pub(crate) fn writes_one_file(name: &str) -> bool {
-    matches!(name, "Edit" | "Write")
+    matches!(name, "Edit" | image::NAME | "Write")
 }
 
 /// The tools offered to one run. The same set gives the same definitions, byte for byte, in every process.
@@ -54,6 +55,7 @@ pub struct Tools {
     has_internet: bool,
     has_skills: bool,
     has_search: bool,
+    images: Option<image::Ability>,
 }
 
 /// A call as the model made it, and how it is to be carried out.
@@ -138,7 +140,7 @@ impl Outcome {
 impl Tools {
     /// `has_internet` says whether the run may reach the internet; without, there is no WebFetch.
     pub fn new(has_internet: bool) -> Self {
-        Self { has_internet, has_skills: false, has_search: false }
+        Self { has_internet, has_skills: false, has_search: false, images: None }
     }
 
     /// With the tool that gives skills' texts; the run's [`Context`] must have skills.
@@ -151,6 +153,12 @@ impl Tools {
     #[must_use]
     pub fn with_search(self, has_search: bool) -> Self {
         Self { has_search, ..self }
+    }
+
+    /// With the tool that makes pictures; the run's [`Context`] must have a provider.
+    #[must_use]
+    pub fn with_images(self, images: Option<image::Ability>) -> Self {
+        Self { images, ..self }
     }
 
     pub(crate) fn has_internet(self) -> bool {
@@ -182,6 +190,7 @@ impl Tools {
                 let work = async {
                     match name {
                         "Edit" => edit::call(cx, call.input).await,
+                        image::NAME if self.images.is_some() => image::call(cx, call.input).await,
                         "Glob" => glob::call(cx, call.input).await,
                         "Grep" => grep::call(cx, call.input).await,
                         "Read" => read::call(cx, call.input).await,
@@ -210,6 +219,7 @@ impl Tools {
         let all = [
             bash::DEFINITION,
             edit::DEFINITION,
+            if self.images == Some(image::Ability::Change) { image::CHANGES } else { image::MAKES },
             glob::DEFINITION,
             grep::DEFINITION,
             read::DEFINITION,
@@ -221,6 +231,7 @@ impl Tools {
             write::DEFINITION,
         ];
         all.into_iter().filter(move |(name, ..)| match *name {
+            image::NAME => self.images.is_some(),
             "Skill" => self.has_skills,
             "WebFetch" => self.has_internet,
             "WebSearch" => self.has_search,
@@ -270,7 +281,11 @@ mod tests {
 
     #[test]
     fn definitions_are_sorted_and_never_change_unnoticed() {
-        let definitions = Tools::new(true).with_skills(true).with_search(true).definitions();
+        let definitions = Tools::new(true)
+            .with_skills(true)
+            .with_search(true)
+            .with_images(Some(image::Ability::Change))
+            .definitions();
         assert!(definitions.is_sorted_by_key(|tool| tool.name.clone()));
         let json = serde_json::to_string_pretty(&definitions).unwrap();
         insta::assert_snapshot!("definitions", json);
@@ -280,7 +295,9 @@ mod tests {
 
     #[test]
     fn every_required_input_is_described() {
-        for tool in Tools::new(true).with_skills(true).with_search(true).definitions() {
+        for tool in
+            Tools::new(true).with_skills(true).with_search(true).with_images(Some(image::Ability::Change)).definitions()
+        {
             let schema: serde_json::Value = serde_json::from_str(tool.input_schema.get()).unwrap();
             assert_eq!(schema["type"], "object", "{}", tool.name);
             assert_eq!(schema["additionalProperties"], false, "{}", tool.name);

@@ -9,7 +9,9 @@
 mod background;
 mod bash;
 mod files;
+mod images;
 mod output;
+mod recorded;
 mod restart;
 mod search;
 mod web;

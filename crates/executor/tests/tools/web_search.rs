@@ -1,7 +1,5 @@
 //! WebSearch: what each engine is asked, strictly, and what comes of answers as the engines give them.
 
-use std::sync::{Arc, Mutex};
-
 use domain::{
     MicroUsd,
     event::{Detail, SearchHit},
@@ -15,75 +13,9 @@ use executor::tools::{
 };
 use sandbox::{Network, Options, Sandboxes, Spec};
 use serde_json::{Value, json, value::RawValue};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
-/// A request as an engine read it.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Asked {
-    line: String,
-    headers: Vec<String>,
-    body: String,
-}
-
-impl Asked {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find_map(|line| line.split_once(": ").filter(|(its, _)| its.eq_ignore_ascii_case(name)))
-            .map(|it| it.1)
-    }
-}
-
-/// Answers every request with the same bytes and keeps what it was asked.
-struct Recorded {
-    base: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Recorded {
-    async fn start(status: &'static str, body: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let base = format!("http://{}", listener.local_addr().expect("is bound"));
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let keeps = Arc::clone(&asked);
-        let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut bytes = Vec::new();
-                let mut chunk = [0; 4096];
-                let request = loop {
-                    let read = stream.read(&mut chunk).await.unwrap_or(0);
-                    bytes.extend_from_slice(&chunk[..read]);
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let mut lines = head.lines().map(str::to_owned);
-                    let line = lines.next().unwrap_or_default();
-                    let request = Asked { line, headers: lines.collect(), body: body.to_owned() };
-                    let length: usize =
-                        request.header("content-length").map_or(0, |text| text.parse().expect("a number"));
-                    if request.body.len() >= length {
-                        break request;
-                    }
-                };
-                keeps.lock().expect("not poisoned").push(request);
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-                stream.write_all(answer.as_bytes()).await.ok();
-            }
-        });
-        Self { base, asked, _task: AbortOnDropHandle::new(task) }
-    }
-
-    fn asked(&self) -> Asked {
-        self.asked.lock().expect("not poisoned").last().expect("it was asked").clone()
-    }
-}
+use crate::recorded::Recorded;
 
 async fn context(engine: Engine, domains: Domains) -> Context {
     let sandboxes = Sandboxes::connect(Options::default()).await.expect("an engine");
@@ -177,7 +109,7 @@ async fn tavily_is_asked_with_its_key_and_the_domains() {
         ("POST /search HTTP/1.1", Some("Bearer tvly-key"))
     );
     assert_eq!(
-        serde_json::from_str::<Value>(&asked.body).expect("JSON"),
+        serde_json::from_slice::<Value>(&asked.body).expect("JSON"),
         json!({
             "query": "rust async", "max_results": 20, "search_depth": "basic",
             "include_domains": ["rust-lang.example"], "exclude_domains": ["spam.example", "x.example"],

@@ -14,7 +14,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Config, SearchProvider, units};
+use super::{Config, ImageProvider, SearchProvider, units};
 
 const DEFAULTS: &str = include_str!("../../../../config/default.toml");
 const PREFIX: &str = "ATELIER_";
@@ -155,6 +155,15 @@ impl Loaded {
         };
         if let Some(missing) = missing {
             return wrong("search.provider", format!("names an engine that is not set up: {missing} is missing"));
+        }
+        let images = &self.config.images;
+        let missing = match images.provider {
+            ImageProvider::Gemini if images.gemini_key.is_none() => Some("images.gemini_key"),
+            ImageProvider::Automatic1111 if images.automatic1111_url.is_none() => Some("images.automatic1111_url"),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            return wrong("images.provider", format!("names a provider that is not set up: {missing} is missing"));
         }
         if runs.poll >= runs.lease {
             return wrong("runs.poll", format!("must be shorter than runs.lease, which is {:?}", runs.lease));

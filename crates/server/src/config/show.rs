@@ -7,7 +7,7 @@ use figment::value::{Dict, Value};
 use super::Loaded;
 
 /// Settings whose value is never shown.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 11] = [
     "database.url",
     "model.api_key",
     "model.custom_headers",
@@ -17,6 +17,8 @@ const SECRETS: [&str; 9] = [
     "builds.https_proxy",
     "search.brave_key",
     "search.tavily_key",
+    "images.openai_key",
+    "images.gemini_key",
 ];
 
 impl Loaded {
@@ -25,7 +27,7 @@ impl Loaded {
         let mut text = String::new();
         let sections = [
             "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "search",
-            "mcp", "runs", "events", "limits", "log",
+            "images", "mcp", "runs", "events", "limits", "log",
         ];
         for section in sections {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };

@@ -97,6 +97,8 @@ fn a_wrong_setting_is_one_sentence() {
         wrong(&[("ANTHROPIC_BASE_URL", "api.anthropic.com")]),
         wrong(&[("ATELIER_SEARCH__PROVIDER", "bing")]),
         wrong(&[("ATELIER_SEARCH__PROVIDER", "brave")]),
+        wrong(&[("ATELIER_IMAGES__PROVIDER", "dall-e")]),
+        wrong(&[("ATELIER_IMAGES__PROVIDER", "gemini")]),
         wrong(&[("ATELIER_LOG__FORMAT", "xml")]),
         wrong(&[("ATELIER_LOG__LEVEL", "loud=very")]),
         wrong(&[("ATELIER_SERVER", "{listen=\"x\"}")]),
@@ -132,6 +134,8 @@ fn no_secret_is_shown_even_when_it_is_wrong() {
         ("ANTHROPIC_CUSTOM_HEADERS", "X-Secret: canary-7f3a"),
         ("ATELIER_SEARCH__BRAVE_KEY", canary),
         ("ATELIER_SEARCH__TAVILY_KEY", canary),
+        ("ATELIER_IMAGES__OPENAI_KEY", canary),
+        ("ATELIER_IMAGES__GEMINI_KEY", canary),
     ];
     let loaded = load(Flags::default(), &variables).unwrap();
     assert!(!loaded.show().contains(canary), "{}", loaded.show());

@@ -10,7 +10,7 @@ use serde::{
 };
 use url::Url;
 
-use super::{LogFormat, SearchProvider};
+use super::{ImageProvider, LogFormat, SearchProvider};
 
 /// A text that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,6 +264,19 @@ pub(super) fn search_provider<'de, D: Deserializer<'de>>(deserializer: D) -> Res
         "none" => Ok(SearchProvider::None),
         other => Err(Error::custom(format!(
             "must be \"claude\", \"searxng\", \"brave\", \"tavily\", \"none\" or empty, not {other:?}"
+        ))),
+    }
+}
+
+pub(super) fn image_provider<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ImageProvider, D::Error> {
+    match text(deserializer)?.as_str() {
+        "" => Ok(ImageProvider::Auto),
+        "openai" => Ok(ImageProvider::OpenAi),
+        "gemini" => Ok(ImageProvider::Gemini),
+        "automatic1111" => Ok(ImageProvider::Automatic1111),
+        "none" => Ok(ImageProvider::None),
+        other => Err(Error::custom(format!(
+            "must be \"openai\", \"gemini\", \"automatic1111\", \"none\" or empty, not {other:?}"
         ))),
     }
 }

@@ -6,7 +6,7 @@ DATA ?= .atelier
 SCRIPTED_LISTEN ?= 127.0.0.1:8089
 export LISTEN DATA SCRIPTED_LISTEN SHARE
 
-.PHONY: help up down test soak check fmt bench image setup clean
+.PHONY: help up down test soak check fmt bench image setup clean try-compose
 
 help:
 	@echo "make up      install what is missing, build, start the server in the background, run a first task"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   measure, beside a baseline in the same call (release build)"
 	@echo "make fmt     format the code"
 	@echo "make image   the workspace image only"
+	@echo "make try-compose   try docker/compose.yaml in a project of its own: up, a task, a crash, down"
 	@echo "make setup   only install what is missing, also for check and test"
 	@echo "make clean   remove everything that was built; the data in $(DATA) stay"
 
@@ -44,6 +45,9 @@ bench:
 image:
 	@scripts/setup.sh
 	@scripts/image.sh
+
+try-compose:
+	@scripts/try-compose.sh
 
 setup:
 	@scripts/setup.sh --dev

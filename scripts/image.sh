@@ -9,13 +9,13 @@ set -euo pipefail
 
 enter_docker_group "$0" "$@"
 image=${1:-"atelier-workspace:latest"}
-base=$(sed -n 's/^FROM //p' "$root/docker/Dockerfile")
+base=$(sed -n 's/^FROM //p' "$root/docker/workspace/Dockerfile")
 work=$target/workspace-image
 shopt -s nullglob
 certificates=(/usr/local/share/ca-certificates/*.crt)
 
 # Names count as well as contents: a renamed certificate is another file in the image.
-content=$(cat "$root"/docker/* "${certificates[@]}" <(printf '%s\n' "${certificates[@]}") | sha256sum | cut -c1-32)
+content=$(cat "$root"/docker/workspace/Dockerfile "$root"/docker/base-image.sh "${certificates[@]}" <(printf '%s\n' "${certificates[@]}") | sha256sum | cut -c1-32)
 
 built_from() { docker image inspect --format '{{index .Config.Labels "atelier.content"}}' "$image" 2>/dev/null || true; }
 
@@ -44,7 +44,7 @@ fi
 say "Building the workspace image $image"
 rm -rf "$work/context"
 mkdir -p "$work/context/ca"
-cp "$root/docker/Dockerfile" "$work/context/"
+cp "$root/docker/workspace/Dockerfile" "$work/context/"
 # Git keeps no empty directory and COPY wants one; update-ca-certificates only reads *.crt.
 : >"$work/context/ca/.keep"
 if [ ${#certificates[@]} -gt 0 ]; then

@@ -55,8 +55,9 @@ impl Computer {
         let of_message = servers_of_message(run, sealed.first().map(|(_, text)| text));
         let values: Vec<SecretString> = secrets.iter().map(|(_, value)| value.clone()).collect();
         let variables = variables(run, environment, secrets);
+        let of_environment = parts.store.open_mcp_servers(environment)?;
         let servers = Servers::new(
-            &environment.settings.mcp_servers,
+            &of_environment,
             &of_message,
             has_internet,
             |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),

@@ -1,6 +1,7 @@
 //! Environments of a project.
 
 mod secrets;
+mod servers;
 
 use std::collections::HashSet;
 
@@ -35,7 +36,8 @@ const COLUMNS: &str = "e.*, array(
 
 impl Store {
     /// Makes an environment.
-    pub async fn create_environment(&self, project: &ProjectId, new: NewEnvironment) -> Result<Environment> {
+    pub async fn create_environment(&self, project: &ProjectId, mut new: NewEnvironment) -> Result<Environment> {
+        servers::seal(&self.sealer, project, &mut new.settings)?;
         let mut tx = self.pool.begin().await?;
         if new.is_default {
             clear_default(&mut tx, project).await?;
@@ -160,6 +162,7 @@ impl Store {
         {
             forget_build(&mut tx, &before.id, &build.id).await?;
         }
+        servers::seal(&self.sealer, project, &mut environment.settings)?;
         write(&mut tx, environment).await?;
         let environment = get(&mut tx, project, id).await?;
         tx.commit().await.map_err(Error::from)?;

@@ -7,6 +7,7 @@ mod ownership;
 mod queue;
 mod runs;
 mod schedules;
+mod sealing;
 mod search;
 mod steering;
 mod tail;

@@ -29,6 +29,7 @@ use crate::{
     computer::{Computer, Reach},
     conversation::{self, ASSISTANT, Loaded, SYSTEM, USER},
     error::End,
+    mcp::ChangedTools,
     permissions::{Approved, Judged},
     prompt,
     server_tools::ServerCalls,
@@ -79,6 +80,7 @@ pub(crate) async fn drive(
         open: Vec::new(),
         permissions: Vec::new(),
         approved: Vec::new(),
+        changed_tools: ChangedTools::default(),
         searches_by_backend: false,
         server_calls: ServerCalls::default(),
         steps: Steps::new(parts.ledger.clone(), &claimed.run),
@@ -139,6 +141,8 @@ pub(crate) struct Driver<'a> {
     pub permissions: Vec<PermissionSet>,
     /// Calls that somebody has allowed.
     pub approved: Vec<Approved>,
+    /// Tools of MCP servers that are not what they were when they were allowed.
+    pub changed_tools: ChangedTools,
     /// The model is offered its back end's own search.
     pub searches_by_backend: bool,
     /// Calls that the back end makes itself.

@@ -26,6 +26,7 @@
 //! somebody holds no servers either. One that dies under a call is a result that says so, and is started anew for the
 //! next call, a few times.
 
+mod approvals;
 mod definitions;
 mod offer;
 mod result;
@@ -42,10 +43,10 @@ use domain::{
 };
 use futures::future::join_all;
 use serde_json::Value;
-use store::Store;
+use store::{Store, mcp::OfferedTool};
 use tokio::{task::AbortHandle, time::timeout};
 
-pub(crate) use self::offer::unbind;
+pub(crate) use self::{approvals::ChangedTools, offer::unbind};
 use self::{
     definitions::{Asked, Offer},
     server::Server,
@@ -201,6 +202,22 @@ impl Servers {
         lock(&self.offer).definitions.clone()
     }
 
+    /// Gives the servers' own tools as they are offered: the name that the model calls, what it is, and how it describes itself.
+    pub(crate) fn offered_tools(&self) -> Vec<(String, OfferedTool, String)> {
+        let offer = lock(&self.offer);
+        let tools = offer.names.iter().filter_map(|(name, named)| {
+            let Asked::Tool(tool) = &named.tool else { return None };
+            let (server, described) = (self.servers.get(named.server)?, offer.tool(named.server, tool)?);
+            let offered = OfferedTool {
+                fingerprint: server.fingerprint().to_owned(),
+                tool: tool.clone(),
+                definition: serde_json::to_string(described).ok()?,
+            };
+            Some((name.to_owned(), offered, described.description.clone()))
+        });
+        tools.collect()
+    }
+
     /// Gives what tells these definitions from others; `None` if there are none.
     pub(crate) fn digest(&self) -> Option<String> {
         lock(&self.offer).digest.clone()
@@ -213,12 +230,20 @@ impl Servers {
 
     /// Calls a server's tool. A server that fails is a result.
     pub(crate) async fn call(&self, cx: &Context, call: Call<'_>) -> Result<Outcome, ToolError> {
-        let named = lock(&self.offer).names.find(call.name).cloned();
+        let (named, listing) = {
+            let offer = lock(&self.offer);
+            let named = offer.names.find(call.name).cloned();
+            let listing = named.as_ref().and_then(|named| offer.listing(named.server));
+            (named, listing)
+        };
         let Some((server, asked)) = named.and_then(|named| Some((self.servers.get(named.server)?, named.tool))) else {
             let name: String = call.name.chars().take(100).collect();
             return Err(ToolError::ForModel(format!("There is no tool named {name:?} (any more).")));
         };
-        call.stop.run_until_cancelled(server.call(cx, &asked, call.input)).await.unwrap_or(Err(ToolError::Stopped))
+        call.stop
+            .run_until_cancelled(server.call(cx, &asked, listing.as_deref(), call.input))
+            .await
+            .unwrap_or(Err(ToolError::Stopped))
     }
 
     /// Starts a server in a task of its own.

@@ -99,7 +99,8 @@ impl Driver<'_> {
         let source = input.get("source_path").filter(|source| tool == image::NAME && !source.is_null());
         let of_source =
             source.map(|path| permission::judge(&self.permissions, "Read", &serde_json::json!({"file_path": path})));
-        of_source.filter(|of_source| of_source.access > verdict.access).unwrap_or(verdict)
+        let verdict = of_source.filter(|of_source| of_source.access > verdict.access).unwrap_or(verdict);
+        self.changed_tools.narrow(tool, verdict)
     }
 
     /// Answers what an earlier attempt left open. What remains in `self.open` is what this run has asked about and not
@@ -155,7 +156,14 @@ impl Driver<'_> {
             let Some(request) = requests.iter().find(|request| request.call_id == call.id) else {
                 return Err(End::failed("internal_error", "A call was neither made nor asked about."));
             };
-            match self.decided(call, request) {
+            let decided = match self.decided(call, request) {
+                Ok(call) => match self.approve_changed(&call, request).await? {
+                    None => Ok(call),
+                    Some(text) => Err((call, text)),
+                },
+                refused => refused,
+            };
+            match decided {
                 Ok(call) => calls.push(call),
                 Err((call, text)) => {
                     self.answer_all(std::slice::from_ref(&call), &text, Some(conversation)).await?;

@@ -1,11 +1,14 @@
 //! What MCP servers have, by how they are reached: so that a run knows before they run.
 
+mod approvals;
+
 use std::time::Duration;
 
 use domain::EnvironmentId;
 use sha2::{Digest, Sha256};
 use sqlx::{Row, postgres::types::PgInterval};
 
+pub use self::approvals::OfferedTool;
 use crate::{Result, Store};
 
 /// The most that are kept of one environment; messages can name others each time.

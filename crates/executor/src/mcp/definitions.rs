@@ -25,6 +25,8 @@ pub(super) struct Offer {
     pub definitions: Vec<claude::Tool>,
     /// Of the definitions; `None` if there are none.
     pub digest: Option<String>,
+    /// What it was made of, for each server.
+    listings: Vec<Option<Arc<Listing>>>,
 }
 
 impl Offer {
@@ -56,7 +58,18 @@ impl Offer {
             })
             .collect();
         let digest = (!definitions.is_empty()).then(|| digest(&definitions));
-        Self { names, definitions, digest }
+        let listings = servers.iter().map(|(_, listing)| listing.clone()).collect();
+        Self { names, definitions, digest, listings }
+    }
+
+    /// Gives what a server had when this was offered.
+    pub(super) fn listing(&self, server: usize) -> Option<Arc<Listing>> {
+        self.listings.get(server)?.clone()
+    }
+
+    /// Gives a server's tool as it is offered.
+    pub(super) fn tool(&self, server: usize, name: &str) -> Option<&mcp::Tool> {
+        self.listings.get(server)?.as_ref()?.tools.iter().find(|tool| tool.name == name)
     }
 }
 

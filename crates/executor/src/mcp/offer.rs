@@ -30,7 +30,8 @@ impl Driver<'_> {
                 })
                 .await?;
         }
-        Ok(())
+        // Before what was asked about in the last reply is acted upon.
+        self.compare_tools(computer).await
     }
 
     /// Has a request offer the tools that there are by now.
@@ -50,6 +51,7 @@ impl Driver<'_> {
                 self.log(LogLevel::Warning, "mcp_log", problem).await?;
             }
         }
+        self.compare_tools(computer).await?;
         let digest = servers.digest();
         if loaded.tools != digest {
             loaded.have_tools_changed |= loaded.has_replies;

@@ -135,8 +135,14 @@ impl Server {
         }
     }
 
-    /// Does what a call asks.
-    pub(super) async fn call(&self, cx: &Context, asked: &Asked, input: &RawValue) -> Result<Outcome, ToolError> {
+    /// Does what a call asks. `offered` is what the model was told that the server has.
+    pub(super) async fn call(
+        &self,
+        cx: &Context,
+        asked: &Asked,
+        offered: Option<&Listing>,
+        input: &RawValue,
+    ) -> Result<Outcome, ToolError> {
         let about = result::Asked {
             server: self.name(),
             tool: match asked {
@@ -155,6 +161,16 @@ impl Server {
                 return Ok(about.failure(format!("The MCP server {:?} cannot be used: {why}.", self.name())));
             }
         };
+        // Whether the call may be made was judged by what the tool said of itself then.
+        if let (Asked::Tool(name), Some(offered), Some(now)) = (asked, offered, self.listing())
+            && has_changed(name, offered, &now)
+        {
+            return Ok(about.failure(format!(
+                "The tool {name} of the MCP server {:?} is not what it was when it was offered, and was not called. What \
+                 it says of itself now is offered from now on.",
+                self.name()
+            )));
+        }
         match self.ask(&client, asked, arguments).await {
             Ok(answer) => Ok(about.outcome(cx, answer)),
             Err(err) => {
@@ -308,6 +324,12 @@ impl Server {
         known.listing = Some(Arc::new(listing));
         known.is_news = true;
     }
+}
+
+fn has_changed(tool: &str, offered: &Listing, now: &Listing) -> bool {
+    let find = |listing: &Listing| listing.tools.iter().find(|other| other.name == tool).cloned();
+    // One that is gone says so itself.
+    find(offered).zip(find(now)).is_some_and(|(offered, now)| offered != now)
 }
 
 /// What a prompt is asked for by.

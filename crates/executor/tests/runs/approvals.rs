@@ -41,11 +41,11 @@ fn options(permissions: Value) -> RunOptions {
     RunOptions { stored, ..RunOptions::default() }
 }
 
-fn allow() -> Wish {
+pub(crate) fn allow() -> Wish {
     Wish { decision: Decision::Allow, reason: None, updated_input: None }
 }
 
-fn deny(reason: &str) -> Wish {
+pub(crate) fn deny(reason: &str) -> Wish {
     Wish { decision: Decision::Deny, reason: Some(reason.into()), updated_input: None }
 }
 
@@ -54,17 +54,17 @@ impl World {
         self.store().list_open_requests(&self.database.project, &self.thread).await.expect("reads")
     }
 
-    async fn decide(&self, request: &PermissionRequestId, wish: Wish) -> Settled {
+    pub(crate) async fn decide(&self, request: &PermissionRequestId, wish: Wish) -> Settled {
         self.store().decide_request(&self.database.project, &self.thread, request, &wish).await.expect("decides")
     }
 
     /// Waits until the run waits, and gives what for.
-    async fn until_waiting(&self, started: &Started) -> Vec<Request> {
+    pub(crate) async fn until_waiting(&self, started: &Started) -> Vec<Request> {
         self.until_status(started, RunStatus::Waiting).await;
         self.requests().await
     }
 
-    async fn until_status(&self, started: &Started, status: RunStatus) {
+    pub(crate) async fn until_status(&self, started: &Started, status: RunStatus) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             let found = self.store().find_run_status(&started.run_id).await.expect("reads");

@@ -15,6 +15,7 @@ mod mcp;
 mod memory;
 mod model_faults;
 mod repository;
+mod rug_pulls;
 mod side_questions;
 mod skills;
 mod steps;

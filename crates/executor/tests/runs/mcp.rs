@@ -21,7 +21,7 @@ fn in_home(command: &str) -> Value {
 }
 
 /// The odd server. It is in the home directory, so that nothing of it is in the workspace.
-fn odd() -> Value {
+pub(crate) fn odd() -> Value {
     json!({"type": "stdio", "name": "odd", "command": "bash", "args": in_home("python3 odd_server.py")})
 }
 
@@ -47,7 +47,7 @@ fn home(world: &World) -> PathBuf {
     home
 }
 
-async fn world(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> World {
+pub(crate) async fn world(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> World {
     let world = World::new(answer).await;
     world.warm_up().await;
     std::fs::write(home(&world).join("odd_server.py"), include_str!("mcp/odd_server.py")).expect("writes");
@@ -118,7 +118,7 @@ fn one_by_one(calls: Vec<(&'static str, Value)>) -> impl Fn(&Asked) -> Reply + S
     }
 }
 
-async fn end(world: World, server: Server) {
+pub(crate) async fn end(world: World, server: Server) {
     server.stop_soft().await;
     world.end().await;
 }

@@ -10,7 +10,7 @@ extra = []
 
 
 def tool(name, properties=None):
-    return {"name": name, "description": "odd", "inputSchema": {"type": "object", "properties": properties or {}}}
+    return {"name": name, "description": os.environ.get("ODD_SAYS", "odd"), "inputSchema": {"type": "object", "properties": properties or {}}}
 
 
 def tools():

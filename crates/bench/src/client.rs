@@ -48,8 +48,14 @@ impl Client {
 
     /// Makes an environment without network and gives its id.
     pub(crate) async fn environment(&self) -> anyhow::Result<String> {
-        let made = self.post("environments", json!({ "name": "bench", "internetAccess": false })).await?;
-        id(&made["environment"])
+        self.environment_with(json!({})).await
+    }
+
+    /// The same with more settings.
+    pub(crate) async fn environment_with(&self, mut settings: Value) -> anyhow::Result<String> {
+        settings["name"] = "bench".into();
+        settings["internetAccess"] = false.into();
+        id(&self.post("environments", settings).await?["environment"])
     }
 
     /// Makes a thread and gives its id.

@@ -5,6 +5,7 @@ mod history;
 mod job;
 mod load;
 mod log;
+mod mcp;
 mod preview;
 mod start;
 mod submit;
@@ -46,6 +47,9 @@ impl Bench<'_> {
         }
         if wants("delta") {
             self.deltas(&environment).await?;
+        }
+        if wants("mcp") {
+            self.mcp_servers(&environment).await?;
         }
         if wants("preview") {
             self.preview(&environment).await?;

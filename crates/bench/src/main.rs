@@ -31,7 +31,7 @@ struct Arguments {
     /// Writes the figures to this file as JSON, too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only these parts, separated by commas: job, submit, delta, preview, cold, memory, threads, events, files, long
+    /// Only these parts, separated by commas: job, submit, delta, mcp, preview, cold, memory, threads, events, files, long
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Keeps the server's log and its data in this directory

@@ -19,7 +19,7 @@ fn every_figure_is_measured_once_in_a_quick_call() {
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert!(report["machine"]["cores"].as_u64().unwrap() > 0);
     let figures = report["figures"].as_array().unwrap();
-    assert_eq!(figures.iter().filter(|figure| figure["aim"].is_object()).count(), 19, "{report:#}");
+    assert_eq!(figures.iter().filter(|figure| figure["aim"].is_object()).count(), 21, "{report:#}");
     for figure in figures {
         assert!(figure["n"].as_u64().unwrap() > 0 && figure["p95"].as_f64().unwrap() > 0.0, "{figure}");
     }

@@ -10,10 +10,13 @@ mod crashes;
 mod cut;
 mod extras;
 mod faults;
+mod images;
 mod limits;
 mod mcp;
 mod memory;
 mod model_faults;
+#[path = "../tools/recorded.rs"]
+mod recorded;
 mod repository;
 mod rug_pulls;
 mod side_questions;

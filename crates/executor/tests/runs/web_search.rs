@@ -42,7 +42,7 @@ fn with_backend(options: &mut Options) {
 }
 
 /// Gives the environment the internet: without, nothing searches.
-async fn online(world: &World) {
+pub(crate) async fn online(world: &World) {
     let change = |environment: &mut domain::environment::Environment| {
         environment.settings.internet_access = true;
         Ok::<_, store::Error>(())

@@ -122,6 +122,10 @@ pub struct Settings {
     pub history: ledger::Options,
     pub version: Version,
     pub previews: Previews,
+    /// How others reach the server; what is sent to triggers goes there.
+    pub public_url: String,
+    /// Events that one trigger takes in a minute; 0 is no limit.
+    pub events_per_minute: u32,
 }
 
 /// What links to previews look like, and how long they are good.
@@ -162,6 +166,8 @@ impl Default for Settings {
             history: ledger::Options::default(),
             version: Version::default(),
             previews: Previews::default(),
+            public_url: "http://127.0.0.1:8080".to_owned(),
+            events_per_minute: 120,
         }
     }
 }

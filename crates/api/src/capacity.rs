@@ -5,11 +5,10 @@
 //! put off. Only where far too much waits already is a message refused.
 
 use axum::http::StatusCode;
-use domain::{RunId, run::Spent};
+use domain::{ProjectId, RunId, run::Spent};
 
 use crate::{
     Api, Error, Result,
-    auth::Caller,
     wire_event::{Admission, Kind, RunSummary, WireEvent, write_frame},
 };
 
@@ -24,16 +23,16 @@ pub(crate) enum Room {
     Later,
 }
 
-/// Looks whether there is room for another run of the caller's project.
+/// Looks whether there is room for another run of the project.
 ///
 /// # Errors
 /// 503 where too many runs wait already.
-pub(crate) async fn check(api: &Api, caller: &Caller, is_queueing_allowed: bool) -> Result<Room> {
+pub(crate) async fn check(api: &Api, project: &ProjectId, is_queueing_allowed: bool) -> Result<Room> {
     let settings = &api.settings;
     if !is_queueing_allowed && settings.max_queued == 0 {
         return Ok(Room::Now);
     }
-    let load = api.store.load(&caller.project).await?;
+    let load = api.store.load(project).await?;
     if is_queueing_allowed {
         let most = settings.concurrent_per_project;
         let is_project_full = most > 0 && load.of_project >= i64::from(most);

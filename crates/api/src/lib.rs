@@ -64,6 +64,7 @@ mod timeline;
 mod timestamp;
 mod titles;
 mod trace;
+mod triggers;
 mod undisturbed;
 mod uses;
 mod wire_event;

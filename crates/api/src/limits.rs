@@ -1,7 +1,7 @@
-//! How often a key may be used, and how often an address may be wrong.
+//! How often a key may be used, how often an address may be wrong, and how many events a trigger takes.
 //!
-//! Both are leaky buckets (GCRA) in memory of this process: a full bucket drains evenly over its window, so a client that
-//! was refused can go on after a moment, not after the whole window. Memory is bounded: keys are the ones that exist,
+//! All are leaky buckets (GCRA) in memory of this process: a full bucket drains evenly over its window, so a client that
+//! was refused can go on after a moment, not after the whole window. Memory is bounded: keys and triggers are the ones that exist,
 //! addresses are forgotten when their bucket is empty.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use domain::ApiKeyId;
+use domain::{ApiKeyId, TriggerId};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -34,6 +34,7 @@ pub(crate) struct Limits {
     quota: u32,
     window: Duration,
     failures: Option<Buckets<IpAddr>>,
+    events: Option<Buckets<TriggerId>>,
     /// When addresses were last forgotten, which looks at all of them.
     swept_at: Mutex<Option<Instant>>,
 }
@@ -64,6 +65,8 @@ impl Limits {
             window: settings.window,
             failures: buckets(settings.failed_logins_per_minute, Duration::from_secs(60))
                 .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
+            events: buckets(settings.events_per_minute, Duration::from_secs(60))
+                .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
             swept_at: Mutex::default(),
         }
     }
@@ -91,6 +94,15 @@ impl Limits {
                 Err(Exhausted { quota: self.quota, window: self.window, wait })
             }
         }
+    }
+
+    /// Counts an event that a trigger is told of. An error if there were too many.
+    pub(crate) fn count_event(&self, trigger: &TriggerId) -> Result<()> {
+        let Some(buckets) = &self.events else { return Ok(()) };
+        buckets.check_key(trigger).map(|_| ()).map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            Error::new(StatusCode::TOO_MANY_REQUESTS, "Too many events for this trigger").with_retry_after(wait)
+        })
     }
 
     /// Counts a wrong key. An error if there were too many from this address.

@@ -148,7 +148,7 @@ async fn send_message(
 ) -> Result<Response> {
     let mut work: Work = request.parse()?;
     let (wants_stream, if_busy) = (work.wants_stream(), work.if_busy()?);
-    let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
+    let room = capacity::check(&api, &caller.project, work.may_be_put_off()).await?;
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
     let extras = work.take_extras();
     let verdict = budgets::check_thread(&api, &caller, &id).await;

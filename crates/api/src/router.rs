@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, OriginalUri},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::{from_fn, from_fn_with_state, map_request},
@@ -20,12 +20,12 @@ use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
     costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
     models, openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, skills,
-    snapshots, steps, system, threads, timeline, titles, trace,
+    snapshots, steps, system, threads, timeline, titles, trace, triggers,
 };
 
 /// The routes that need no key.
 fn open_routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().merge(system::routes())
+    OpenApiRouter::new().merge(system::routes()).merge(triggers::open_routes())
 }
 
 /// The routes that need a key.
@@ -59,6 +59,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(permissions::routes())
         .merge(context::routes())
         .merge(schedules::routes())
+        .merge(triggers::routes())
         .merge(keys::routes())
         .merge(projects::routes())
         .merge(costs::routes())
@@ -70,8 +71,8 @@ fn keyed_routes() -> OpenApiRouter<Api> {
 /// Makes the service. It wants `ConnectInfo<SocketAddr>`, to tell clients with wrong keys apart.
 pub fn router(api: Api) -> Router {
     let limits = Arc::new(Limits::new(&api.settings));
-    let authenticate = from_fn_with_state((api.clone(), limits), auth::authenticate);
-    let open: Router<Api> = open_routes().into();
+    let authenticate = from_fn_with_state((api.clone(), limits.clone()), auth::authenticate);
+    let open: Router<Api> = Router::from(open_routes()).layer(Extension(limits));
     // A route layer runs only where a route matches: what is not served is 404 or 405 with and without a key.
     let keyed: Router<Api> = Router::from(keyed_routes())
         .route_layer(from_fn_with_state(api.clone(), idempotency::layer))

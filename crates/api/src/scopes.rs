@@ -37,7 +37,7 @@ const AREAS: [(&str, Scope, Scope); 17] = [
 ];
 
 /// Routes that want something else than their area says.
-const EXCEPTIONS: [(Method, &str, Scope); 18] = [
+const EXCEPTIONS: [(Method, &str, Scope); 19] = [
     // They read, by POST.
     (Method::POST, "/threads/search", Scope::ThreadsRead),
     (Method::POST, "/environments/{id}/dockerfile/validate", Scope::EnvironmentsRead),
@@ -56,6 +56,7 @@ const EXCEPTIONS: [(Method, &str, Scope); 18] = [
     (Method::POST, "/threads/{id}/generate-title", Scope::Execute),
     (Method::POST, "/threads/{id}/permission-requests/{request_id}/decision", Scope::Execute),
     (Method::POST, "/schedules/{id}/trigger", Scope::Execute),
+    (Method::POST, "/triggers/{id}/test", Scope::Execute),
     // They are above a single project.
     (Method::POST, "/projects", Scope::Admin),
     (Method::DELETE, "/projects/{id}", Scope::Admin),

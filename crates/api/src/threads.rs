@@ -131,7 +131,7 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     let wants_stream = work.wants_stream();
     // Nothing is under way in a new thread; a mode that there is not is wrong all the same.
     work.if_busy()?;
-    let room = capacity::check(&api, &caller, work.may_be_put_off()).await?;
+    let room = capacity::check(&api, &caller.project, work.may_be_put_off()).await?;
     let task = work.task().map(str::to_owned);
     let mut run = work.into_run(initial, request.idempotency(TARGET)?)?;
     skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;

@@ -94,8 +94,10 @@ ids! {
     QuestionId = "btw";
     /// A schedule: work that starts by itself.
     ScheduleId = "sched";
-    /// A moment of a schedule that has come.
+    /// A moment of a schedule that has come, or an event that a trigger was told of.
     ExecutionId = "exec";
+    /// A trigger: work that starts when somebody else tells of an event.
+    TriggerId = "trig";
     /// A build of an environment's image.
     BuildId = "build";
     /// What a caller reported about a thread.

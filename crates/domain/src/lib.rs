@@ -28,15 +28,17 @@ pub mod run;
 pub mod schedule;
 pub mod schema;
 pub mod scope;
+pub mod signature;
 pub mod skill;
 pub mod thread;
 pub mod title;
+pub mod trigger;
 pub mod word;
 
 pub use id::{
     AgentId, ApiKeyId, BuildId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, OrganizationId,
     PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SkillId, SnapshotId,
-    SteeringId, StepId, ThreadId,
+    SteeringId, StepId, ThreadId, TriggerId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

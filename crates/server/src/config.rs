@@ -267,6 +267,8 @@ pub(crate) struct Limits {
     pub(crate) window: Duration,
     #[serde(deserialize_with = "units::positive")]
     pub(crate) failed_logins_per_minute: u32,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) events_per_minute: u32,
     #[serde(deserialize_with = "units::bytes")]
     pub(crate) max_body: u64,
     #[serde(deserialize_with = "units::bytes")]

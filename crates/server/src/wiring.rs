@@ -341,6 +341,11 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir, site: preview::S
             default_expiry: config.preview.default_expiry,
             max_expiry: config.preview.max_expiry,
         },
+        public_url: match &config.server.public_url {
+            Some(url) => url.to_string(),
+            None => format!("http://{}", config.server.listen),
+        },
+        events_per_minute: settings.events_per_minute,
     }
 }
 

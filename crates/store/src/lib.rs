@@ -52,8 +52,10 @@ pub mod tail;
 pub mod threads;
 pub mod titles;
 pub mod transcript;
+pub mod triggers;
 
 mod row;
+mod starting;
 mod store;
 
 pub use error::Error;

@@ -17,3 +17,4 @@ mod skills;
 mod system;
 mod tenants;
 mod threads;
+mod triggers;

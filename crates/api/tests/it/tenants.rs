@@ -50,6 +50,8 @@ impl Things {
         let thread = text(&post("/threads".into(), json!({"environmentId": environment})).await["thread"]["id"]);
         let daily = json!({"name": "d", "task": "t", "cronExpression": "0 9 * * *"});
         let schedule = post("/schedules".into(), daily).await;
+        let push = json!({"name": "t", "environmentId": environment, "source": "custom", "event": "*", "action": {}});
+        let trigger = post("/triggers".into(), push).await;
         let made_key = post("/api-keys".into(), json!({"name": "k"})).await;
         for name in ["x", "y"] {
             post(format!("/environments/{environment}/files/mkdir"), json!({"path": name})).await;
@@ -85,6 +87,7 @@ impl Things {
                 ("git", environment),
                 ("threads", thread),
                 ("schedules", text(&schedule["schedule"]["id"])),
+                ("triggers", text(&trigger["trigger"]["id"])),
                 ("projects", project.to_string()),
                 ("api-keys", text(&made_key["id"])),
                 ("admin", text(&made_key["id"])),
@@ -140,6 +143,9 @@ async fn change_a_file(app: &App, run: &Run) {
 fn body(path: &str) -> String {
     if path.ends_with("/report") || path.ends_with("/commit") {
         return json!({"reportType": "bug", "message": "m"}).to_string();
+    }
+    if path.starts_with("/triggers") {
+        return json!({"name": "n", "enabled": false}).to_string();
     }
     let action = if path.ends_with("/control") { "cancel" } else { "compact" };
     let body = json!({
@@ -269,6 +275,7 @@ async fn a_body_that_names_another_projects_things_finds_nothing() {
     let (environment, agent) = (mine.id("/environments"), mine.id("/agents"));
     let (own, own_thread) = (theirs.id("/environments").to_owned(), theirs.id("/threads").to_owned());
     let daily = json!({"name": "d", "task": "t", "cronExpression": "0 9 * * *"});
+    let push = json!({"name": "t", "source": "custom", "event": "*", "action": {}});
     let with = |base: &Value, name: &str, value: &str| {
         let mut body = base.clone();
         body[name] = value.into();
@@ -279,6 +286,10 @@ async fn a_body_that_names_another_projects_things_finds_nothing() {
         (Method::POST, "/threads".to_owned(), json!({"environmentId": own, "agentId": agent})),
         (Method::POST, "/schedules".to_owned(), with(&daily, "environmentId", environment)),
         (Method::POST, "/schedules".to_owned(), with(&daily, "agentId", agent)),
+        (Method::POST, "/triggers".to_owned(), with(&push, "environmentId", environment)),
+        (Method::POST, "/triggers".to_owned(), with(&with(&push, "environmentId", &own), "agentId", agent)),
+        (Method::PATCH, format!("/triggers/{}", theirs.id("/triggers")), json!({"environmentId": environment})),
+        (Method::PATCH, format!("/triggers/{}", theirs.id("/triggers")), json!({"agentId": agent})),
         (Method::POST, format!("/threads/{own_thread}/copy"), json!({"targetEnvironmentId": environment})),
         (
             Method::POST,

@@ -5,19 +5,19 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    EnvironmentId, ExecutionId, ProjectId, ScheduleId,
-    limits::Limits,
+    ExecutionId, ProjectId, ScheduleId,
     schedule::{Execution, ExecutionState, GRACE, MAX_FAILURES, Missed, Overlap, Schedule},
     thread::Thread,
 };
-use sqlx::{Acquire, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
 use super::{EXECUTION, lock, read_execution};
 use crate::{
-    Error, Result, Store,
+    Result, Store,
     row::ReadColumn,
-    runs::{self, NewRun, Started},
-    threads::{self, NewThread},
+    runs::Started,
+    starting::{self, Work},
+    threads,
 };
 
 /// More executions of one schedule than this never wait; a schedule that is slower than its moments would pile them up.
@@ -223,53 +223,22 @@ async fn start_waiting(tx: &mut PgConnection, node: &str) -> Result<Option<Optio
 
 /// Makes the thread and the run, and writes the execution down. One that cannot start is written down as failed.
 async fn start(tx: &mut PgConnection, node: &str, schedule: &Schedule, new: New<'_>) -> Result<Option<Started>> {
-    let mut attempt = tx.begin().await?;
-    match make_run(&mut attempt, schedule).await {
+    let work = Work {
+        environment_id: schedule.environment_id.as_ref(),
+        agent_id: schedule.agent_id.as_ref(),
+        app_id: schedule.stored.get("appId").and_then(|id| id.as_str()),
+        title: &schedule.name,
+        task: &schedule.task,
+    };
+    match starting::start(tx, &schedule.project_id, work).await? {
         Ok(started) => {
-            write(&mut attempt, node, schedule, new, ExecutionState::Started, Some(&started), None).await?;
-            attempt.commit().await?;
+            write(tx, node, schedule, new, ExecutionState::Started, Some(&started), None).await?;
             Ok(Some(started))
         }
-        // What it refers to is gone; trying again would change nothing.
-        Err(err @ (Error::NotFound { .. } | Error::State(_))) => {
-            attempt.rollback().await?;
-            write(tx, node, schedule, new, ExecutionState::Failed, None, Some(&err.to_string())).await?;
+        Err(why) => {
+            write(tx, node, schedule, new, ExecutionState::Failed, None, Some(&why)).await?;
             Ok(None)
         }
-        Err(err) => Err(err),
-    }
-}
-
-async fn make_run(tx: &mut PgConnection, schedule: &Schedule) -> Result<Started> {
-    let environment_id = match &schedule.environment_id {
-        Some(id) => id.clone(),
-        None => default_environment(tx, &schedule.project_id).await?,
-    };
-    let new_thread = NewThread {
-        environment_id,
-        agent_id: schedule.agent_id.clone(),
-        app_id: schedule.stored.get("appId").and_then(|id| id.as_str()).map(str::to_owned),
-        title: Some(schedule.name.clone()),
-        task: Some(schedule.task.clone()),
-        metadata: None,
-        limits: Limits::default(),
-    };
-    let thread = threads::insert(tx, &schedule.project_id, &new_thread).await?;
-    let run = NewRun { messages: vec![schedule.task.as_str().into()], ..NewRun::default() };
-    runs::start(tx, &schedule.project_id, &thread, &run, true).await
-}
-
-async fn default_environment(tx: &mut PgConnection, project: &ProjectId) -> Result<EnvironmentId> {
-    let row = sqlx::query(
-        "-- fire: default environment
-         select id from environments where project_id = $1 and is_default and deleted_at is null",
-    )
-    .bind(project.as_str())
-    .fetch_optional(tx)
-    .await?;
-    match row {
-        Some(row) => row.parse("id"),
-        None => Err(Error::State("the project has no default environment, and the schedule names none".into())),
     }
 }
 

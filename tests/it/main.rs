@@ -1,6 +1,7 @@
 //! The whole system: what survives, what stops, what stays secret, what is left.
 
 mod approvals;
+mod backup;
 mod containers;
 mod crash;
 mod exhaustion;

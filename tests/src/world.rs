@@ -55,6 +55,16 @@ impl World {
         world
     }
 
+    /// Starts a server on what a backup holds, among which is the key.
+    pub async fn restored(backup: &Path, key: &str) -> Self {
+        let mut world = Self::prepared(&[]).await;
+        let output = world.atelier(&["restore"]).arg(backup).output().expect("atelier runs");
+        assert!(output.status.success(), "atelier restore: {}", String::from_utf8_lossy(&output.stderr));
+        world.key = key.to_owned();
+        world.start_again().await;
+        world
+    }
+
     /// Starts a server whose data directory, with the database and the environments in it, is a disk of so many megabytes;
     /// `None` where we may not mount one.
     pub async fn on_small_disk(megabytes: u32, settings: &[(&str, &str)]) -> Option<Self> {

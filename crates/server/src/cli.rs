@@ -5,7 +5,7 @@ use std::{future::Future, io::Write, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    build,
+    backup, build,
     config::{Environment, Flags, Loaded, Wrong},
     doctor, down, keys, log, pdf, run, serve,
 };
@@ -31,6 +31,10 @@ enum Command {
     Down(Flags),
     /// Make, list and revoke API keys
     Keys(keys::Arguments),
+    /// Write everything of an installation into one file, also while its server runs
+    Backup(backup::Arguments),
+    /// Fill an empty data directory from a backup
+    Restore(backup::Arguments),
     /// Tell what works here, what does not, and how to mend it
     Doctor(Flags),
     /// Show the settings that hold and where they come from
@@ -52,6 +56,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Down(flags) => load(&flags, &environment).and_then(|loaded| one(down::run(loaded))),
         Command::Keys(arguments) => {
             load(&arguments.flags, &environment).and_then(|loaded| one(keys::run(loaded, arguments.command)))
+        }
+        Command::Backup(arguments) => {
+            load(&arguments.flags, &environment).and_then(|loaded| one(backup::backup(loaded, arguments)))
+        }
+        Command::Restore(arguments) => {
+            load(&arguments.flags, &environment).and_then(|loaded| one(backup::restore(loaded, arguments)))
         }
         Command::Doctor(flags) => load(&flags, &environment).and_then(|loaded| one(doctor::run(loaded))),
         Command::Config(flags) => load(&flags, &environment).map(|loaded| {

@@ -3,6 +3,7 @@
 //! Only this crate reads the environment, catches signals and chooses exit codes. `serve` is the way through it: settings,
 //! data directory, database, engine, API, executor, and back.
 
+mod backup;
 mod build;
 mod cli;
 mod config;

@@ -38,6 +38,19 @@ pub fn exists(data_dir: &Path) -> bool {
     data_dir.join("postgres/data/PG_VERSION").exists()
 }
 
+/// Tells whether nobody has made a table in a database.
+///
+/// # Errors
+/// `Unavailable` or `Database` if it cannot be reached.
+pub async fn is_empty(connect: &PgConnectOptions) -> Result<bool> {
+    let mut connection = connect.connect().await?;
+    let tables =
+        "select not exists (select from pg_tables where schemaname not in ('pg_catalog', 'information_schema'))";
+    let is_empty = sqlx::query_scalar(tables).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(is_empty)
+}
+
 /// A running Postgres under a data directory. It stops when this is dropped; [`Private::stop`] waits for it.
 #[derive(Debug)]
 pub struct Private {

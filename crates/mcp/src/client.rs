@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use rmcp::{
     ClientServiceExt, Peer, RoleClient, ServiceError,
     model::{
@@ -25,7 +26,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{Answer, Content, Error, Headers, Link, Listing, bounded::Bounded, handler::Handler, sse::SseTransport};
+use crate::{
+    Answer, Content, Error, Headers, Link, Listing, bounded::Bounded, handler::Handler, patient::Patient,
+    sse::SseTransport,
+};
 
 /// Pages of a list that are asked for: a server may go on giving them for ever.
 const MAX_PAGES: usize = 50;
@@ -123,7 +127,12 @@ impl Client {
         }
     }
 
-    async fn greet<T, E, A>(transport: T, options: Options, why: Arc<OnceLock<String>>) -> Result<Self, Error>
+    /// Boxed: whether the transport's futures can be sent is looked at here, where their lifetimes are known.
+    fn greet<T, E, A>(
+        transport: T,
+        options: Options,
+        why: Arc<OnceLock<String>>,
+    ) -> BoxFuture<'static, Result<Self, Error>>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: std::error::Error + Send + Sync + 'static,
@@ -133,15 +142,16 @@ impl Client {
             preferred_versions: vec![ProtocolVersion::LATEST],
             legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
         };
-        let service = handler.clone().serve_with_lifecycle(transport, lifecycle).await.map_err(|err| {
-            match (Error::from(err), why.get()) {
+        let greeting = handler.clone().serve_with_lifecycle(Patient::new(transport.into_transport()), lifecycle);
+        Box::pin(async move {
+            let service = greeting.await.map_err(|err| match (Error::from(err), why.get()) {
                 (Error::Closed(_), Some(why)) => Error::Closed(Some(why.clone())),
                 (err, _) => err,
-            }
-        })?;
-        let mut client = Self { service, handler, options, why, listening: None };
-        client.listen();
-        Ok(client)
+            })?;
+            let mut client = Self { service, handler, options, why, listening: None };
+            client.listen();
+            Ok(client)
+        })
     }
 
     /// In the current revision a server tells of changes only to whom asked for it.

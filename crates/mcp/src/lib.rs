@@ -12,6 +12,7 @@ mod error;
 mod handler;
 mod link;
 mod listing;
+mod patient;
 mod sse;
 
 pub use answer::{Answer, Content};

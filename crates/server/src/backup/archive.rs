@@ -32,7 +32,7 @@ pub(super) async fn write(archive: &Path, parts: &[(&Path, &[&str])]) -> anyhow:
     bail!("the history of files kept changing while it was read: stop the server and try again")
 }
 
-/// Unpacks an archive that [`write`] has made.
+/// Unpacks an archive that [`write()`] has made.
 pub(super) async fn extract(archive: &Path, into: &Path) -> anyhow::Result<()> {
     let mut tar = tar();
     tar.args(["--extract", "--sparse", "--preserve-permissions", "--file"]).arg(archive).arg("--directory").arg(into);

@@ -14,9 +14,9 @@ use rmcp::{
         CallToolRequestParams, GetPromptRequestParams, PaginatedRequestParams, ProtocolVersion,
         ReadResourceRequestParams, ServerCapabilities, SubscriptionFilter,
     },
-    service::{ClientLifecycleMode, RunningService},
+    service::{ClientInitializeError, ClientLifecycleMode, RunningService},
     transport::{
-        IntoTransport, StreamableHttpClientTransport, async_rw::AsyncRwTransport,
+        IntoTransport, StreamableHttpClientTransport, Transport, async_rw::AsyncRwTransport,
         streamable_http_client::StreamableHttpClientTransportConfig,
     },
 };
@@ -27,8 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    Answer, Content, Error, Headers, Link, Listing, bounded::Bounded, handler::Handler, patient::Patient,
-    sse::SseTransport,
+    Answer, Content, Error, Headers, Link, Listing, bounded::Bounded, handler::Handler, lent::Lent, sse::SseTransport,
 };
 
 /// Pages of a list that are asked for: a server may go on giving them for ever.
@@ -36,6 +35,9 @@ const MAX_PAGES: usize = 50;
 
 /// Resources and prompts that are told of at most.
 const MAX_LISTED: usize = 200;
+
+/// How servers are greeted that do not know the newest revision.
+const OLDER: ClientLifecycleMode = ClientLifecycleMode::Initialize;
 
 /// Limits of a connection.
 #[derive(Debug, Clone)]
@@ -95,7 +97,7 @@ impl Client {
                 let (read, write) = tokio::io::split(stream);
                 // The limit is ours: there a line that is too long is dropped, and what waits for it goes on waiting.
                 let transport = AsyncRwTransport::new(read, write).with_max_line_length(usize::MAX);
-                Self::greet(transport, options, why).await
+                Self::greet_process(transport, options, why).await
             }
             Link::Http { http, url, headers } => {
                 let modern = streamable(&http, url.as_str(), &headers, &options);
@@ -127,12 +129,7 @@ impl Client {
         }
     }
 
-    /// Boxed: whether the transport's futures can be sent is looked at here, where their lifetimes are known.
-    fn greet<T, E, A>(
-        transport: T,
-        options: Options,
-        why: Arc<OnceLock<String>>,
-    ) -> BoxFuture<'static, Result<Self, Error>>
+    async fn greet<T, E, A>(transport: T, options: Options, why: Arc<OnceLock<String>>) -> Result<Self, Error>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: std::error::Error + Send + Sync + 'static,
@@ -142,16 +139,57 @@ impl Client {
             preferred_versions: vec![ProtocolVersion::LATEST],
             legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
         };
-        let greeting = handler.clone().serve_with_lifecycle(Patient::new(transport.into_transport()), lifecycle);
+        let greeted = handler.clone().serve_with_lifecycle(transport, lifecycle).await;
+        Self::greeted(greeted, handler, options, why)
+    }
+
+    /// Greets what may still have to start: for half of the time in the newest revision, then in the older way.
+    ///
+    /// Boxed: whether the transport's futures can be sent is looked at here, where their lifetimes are known.
+    fn greet_process<T>(
+        transport: T,
+        options: Options,
+        why: Arc<OnceLock<String>>,
+    ) -> BoxFuture<'static, Result<Self, Error>>
+    where
+        T: Transport<RoleClient> + 'static,
+    {
         Box::pin(async move {
-            let service = greeting.await.map_err(|err| match (Error::from(err), why.get()) {
-                (Error::Closed(_), Some(why)) => Error::Closed(Some(why.clone())),
-                (err, _) => err,
-            })?;
-            let mut client = Self { service, handler, options, why, listening: None };
-            client.listen();
-            Ok(client)
+            let handler = Handler::new();
+            let (lent, place) = Lent::new(transport);
+            let newest = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::LATEST] };
+            let greeting = handler.clone().serve_with_lifecycle(lent, newest);
+            let greeted = match timeout(options.connect_timeout / 2, greeting).await {
+                Ok(Err(ClientInitializeError::JsonRpcError(_))) => match place.take() {
+                    Some(transport) => handler.clone().serve_with_lifecycle(Lent::new(transport).0, OLDER).await,
+                    None => return Err(Error::Closed(None)),
+                },
+                Ok(greeted) => greeted,
+                Err(_) => match place.take() {
+                    Some(transport) => {
+                        let lent = Lent::new(transport).0.after_silence();
+                        handler.clone().serve_with_lifecycle(lent, OLDER).await
+                    }
+                    None => return Err(Error::Closed(None)),
+                },
+            };
+            Self::greeted(greeted, handler, options, why)
         })
+    }
+
+    fn greeted(
+        greeted: Result<RunningService<RoleClient, Handler>, ClientInitializeError>,
+        handler: Handler,
+        options: Options,
+        why: Arc<OnceLock<String>>,
+    ) -> Result<Self, Error> {
+        let service = greeted.map_err(|err| match (Error::from(err), why.get()) {
+            (Error::Closed(_), Some(why)) => Error::Closed(Some(why.clone())),
+            (err, _) => err,
+        })?;
+        let mut client = Self { service, handler, options, why, listening: None };
+        client.listen();
+        Ok(client)
     }
 
     /// In the current revision a server tells of changes only to whom asked for it.

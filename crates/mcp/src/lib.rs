@@ -10,9 +10,10 @@ mod bounded;
 mod client;
 mod error;
 mod handler;
+mod lent;
 mod link;
 mod listing;
-mod patient;
+
 mod sse;
 
 pub use answer::{Answer, Content};

@@ -358,13 +358,24 @@ async fn all_were_called(world: &World) -> usize {
     calls.len()
 }
 
+/// How long interpreters may take to start on a machine that does something else as well.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+async fn patient(world: &World) -> Server {
+    let wait = |options: &mut executor::Options| {
+        options.mcp.first_wait = PATIENCE;
+        options.mcp.connection.connect_timeout = PATIENCE;
+    };
+    world.server_with("node_a", wait).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_tool_of_server_everything_is_called_in_the_container() {
     let world = world(everything).await;
     if !install(&world) {
         return world.end().await;
     }
-    let server = world.server("node_a").await;
+    let server = patient(&world).await;
     let servers = [node("all", "server-everything", "stdio")];
     assert_eq!(ask(&world, "go", &servers).await.1, Outcome::Completed { content: "done".into() });
     let called = all_were_called(&world).await;
@@ -373,9 +384,6 @@ async fn every_tool_of_server_everything_is_called_in_the_container() {
     println!(r#"{{"test":"mcp_everything_stdio","n":{called},"pass":true}}"#);
     end(world, server).await;
 }
-
-/// How long four interpreters may take to start on a machine that does something else as well.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_both_registries_work_side_by_side() {
@@ -395,12 +403,7 @@ async fn servers_of_both_registries_work_side_by_side() {
     if !install(&world) {
         return world.end().await;
     }
-    let server = world
-        .server_with("node_a", |options| {
-            options.mcp.first_wait = PATIENCE;
-            options.mcp.connection.connect_timeout = PATIENCE;
-        })
-        .await;
+    let server = patient(&world).await;
     let servers = [
         node("fs", "server-filesystem", "/workspace"),
         node("memory", "server-memory", ""),

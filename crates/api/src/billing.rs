@@ -3,7 +3,7 @@
 //! Nobody is paid through this server: a budget is a cap that the operator sets, a top-up raises it. What the hosted
 //! service has beyond that (plans, checkouts, endpoints for inference) answers 501.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use domain::{MicroUsd, budget::Period};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -210,7 +210,7 @@ async fn update_preferences(
     ] {
         if is_asked_for {
             let message = format!("{what} is not supported");
-            return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED"));
+            return Err(Error::not_implemented(message));
         }
     }
     limits::set_for_project(&api, &caller, Period::Month, body.monthly_resource_spend_limit).await?;

@@ -102,6 +102,11 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, format!("{kind} {id} not found"))
     }
 
+    /// 501 for what is known and not done here.
+    pub(crate) fn not_implemented(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED")
+    }
+
     /// 400 for fields whose values are not acceptable.
     pub(crate) fn invalid(fields: Vec<FieldError>) -> Self {
         let message = fields.iter().map(|field| format!("{}: {}", field.field, field.message)).collect::<Vec<_>>();

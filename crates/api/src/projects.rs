@@ -147,7 +147,7 @@ async fn delete_project(
     find(&api, &caller, &id).await?;
     if query.hard == Some(true) {
         let message = "Removing what is in a project for good (hard) is not supported yet";
-        return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED"));
+        return Err(Error::not_implemented(message));
     }
     if id == caller.project {
         let message = "The project is the one that this request is made in: name another in X-Computer-Agents-Project";

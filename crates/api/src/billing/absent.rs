@@ -1,6 +1,6 @@
 //! What the hosted service has and this server does not: plans, payments, endpoints for inference.
 
-use axum::{Json, http::StatusCode};
+use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -59,7 +59,7 @@ async fn check_out() -> Result<()> {
 
 fn not_here(path: &str) -> Error {
     let message = format!("{path} is a part of the hosted service: this server has no plans and takes no money");
-    Error::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED")
+    Error::not_implemented(message)
 }
 
 /// Read about plans and payments

@@ -1,6 +1,6 @@
 //! Giving files to others: to another environment of the project, or to a team.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, extract::State};
 use domain::{EnvironmentId, change::Source};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -128,5 +128,5 @@ pub(super) async fn share_files(
     let message = format!(
         "There are no teams on this server, so {team_id} cannot be given files; a project's keys open all its environments"
     );
-    Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED"))
+    Err(Error::not_implemented(message))
 }

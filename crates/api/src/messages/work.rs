@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
 use domain::{
     MessageId, RunId, agent::ReasoningEffort, message::Role, permission::PermissionSet, repository::GithubRepository,
     run::RunOptions, schema::Schema,
@@ -230,7 +229,7 @@ impl Work {
         for (name, what) in UNSUPPORTED {
             if self.rest.get(name).is_some_and(|value| asks_for_something(name, value)) {
                 let message = format!("{what} ({name}) is not supported yet");
-                return Err(Error::new(StatusCode::NOT_IMPLEMENTED, message).with_code("NOT_IMPLEMENTED"));
+                return Err(Error::not_implemented(message));
             }
         }
         Ok(())
@@ -381,7 +380,7 @@ fn quote(quoted: &str, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::response::IntoResponse;
+    use axum::{http::StatusCode, response::IntoResponse};
 
     use super::*;
 

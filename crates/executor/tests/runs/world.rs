@@ -1,6 +1,10 @@
 //! A database, a script and as many servers as a test wants to start and kill.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::{
     EnvironmentId, RunId, ThreadId,
@@ -234,9 +238,16 @@ impl World {
         }
         pool.close().await;
         self.sandboxes.remove(&self.environment).await.expect("the container goes");
-        self.sandboxes.stop_all().await.expect("everything goes");
-        for kind in ["container", "network"] {
-            assert_eq!(self.left_on_engine(kind), Vec::<String>::new(), "a {kind} is left");
+        // A server that ended while it started a container may have left the engine to finish that.
+        let begun = Instant::now();
+        loop {
+            self.sandboxes.stop_all().await.expect("everything goes");
+            let left = ["container", "network"].map(|kind| (kind, self.left_on_engine(kind)));
+            if left.iter().all(|(_, ids)| ids.is_empty()) {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "left: {left:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let directory = self.database.directory().to_owned();
         drop(self);

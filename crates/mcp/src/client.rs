@@ -159,19 +159,14 @@ impl Client {
             let (lent, place) = Lent::new(transport);
             let newest = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::LATEST] };
             let greeting = handler.clone().serve_with_lifecycle(lent, newest);
-            let greeted = match timeout(options.connect_timeout / 2, greeting).await {
-                Ok(Err(ClientInitializeError::JsonRpcError(_))) => match place.take() {
-                    Some(transport) => handler.clone().serve_with_lifecycle(Lent::new(transport).0, OLDER).await,
-                    None => return Err(Error::Closed(None)),
-                },
-                Ok(greeted) => greeted,
-                Err(_) => match place.take() {
-                    Some(transport) => {
-                        let lent = Lent::new(transport).0.after_silence();
-                        handler.clone().serve_with_lifecycle(lent, OLDER).await
-                    }
-                    None => return Err(Error::Closed(None)),
-                },
+            let greeted = timeout(options.connect_timeout / 2, greeting).await;
+            let greeted = match greeted {
+                Ok(greeted) if !matches!(greeted, Err(ClientInitializeError::JsonRpcError(_))) => greeted,
+                refused_or_silent => {
+                    let Some(transport) = place.take() else { return Err(Error::Closed(None)) };
+                    let lent = Lent::new(transport).0.after(refused_or_silent.is_err());
+                    handler.clone().serve_with_lifecycle(lent, OLDER).await
+                }
             };
             Self::greeted(greeted, handler, options, why)
         })

@@ -42,9 +42,9 @@ impl<T> Lent<T> {
         (Self { inner: Some(inner), place: Place(Arc::clone(&place)), may_be_late: false }, Place(place))
     }
 
-    /// For the second greeting, after a first one that was given up.
-    pub(crate) fn after_silence(mut self) -> Self {
-        self.may_be_late = true;
+    /// For the second greeting: whether the first one was given up without an answer.
+    pub(crate) fn after(mut self, silence: bool) -> Self {
+        self.may_be_late = silence;
         self
     }
 

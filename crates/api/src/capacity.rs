@@ -63,7 +63,7 @@ pub(crate) fn put_off(run: &RunId) -> String {
     };
     let admission = Admission { queued: true, batch_job_id: run.to_string(), admission_reason: REASON };
     let kind = Kind::StreamCompleted { run: summary, admission: Some(admission) };
-    let event = WireEvent { kind, sequence: None, origin: None };
+    let event = WireEvent::of(kind);
     let mut frame = String::new();
     write_frame(&mut frame, event.kind.name(), None, &event);
     frame

@@ -87,10 +87,15 @@ async fn list_diffs(
 }
 
 fn see(diffs: &mut Vec<DiffView>, run: Option<&RunId>, recorded: Recorded) -> ControlFlow<()> {
-    if run.is_some() && recorded.run_id.as_ref() != run {
+    // What agents did that a run has called, it did too; and they can be asked about by themselves.
+    let (own, event) = match recorded.event {
+        Event::Subagent { agent, event } => (Some(agent.run_id), *event),
+        event => (recorded.run_id.clone(), event),
+    };
+    if run.is_some() && own.as_ref() != run && recorded.run_id.as_ref() != run {
         return ControlFlow::Continue(());
     }
-    match recorded.event {
+    match event {
         Event::ItemCompleted { item: Item::ToolCall(call) } => {
             let result = call.result.filter(|result| !result.is_error);
             if let Some(Detail::FileWrite { path, is_new, diff, additions, deletions }) = result.and_then(|r| r.detail)
@@ -108,7 +113,7 @@ fn see(diffs: &mut Vec<DiffView>, run: Option<&RunId>, recorded: Recorded) -> Co
                 );
             }
         }
-        Event::RunFinished { .. } if run.is_some() => return ControlFlow::Break(()),
+        Event::RunFinished { .. } if run.is_some() && own.as_ref() == run => return ControlFlow::Break(()),
         _ => {}
     }
     ControlFlow::Continue(())

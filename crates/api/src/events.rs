@@ -42,6 +42,9 @@ struct EventsQuery {
     cursor: Option<String>,
     /// How many at most: 0 to 1000. Of a page 100 if absent, of a stream no limit.
     limit: Option<i64>,
+    /// Only the events of this run; of one that another run has called, those told of it.
+    #[serde(rename = "runId")]
+    run_id: Option<String>,
     /// Streams the events, and goes on with new ones while a run is under way.
     #[serde(default, deserialize_with = "query::boolean")]
     stream: Option<bool>,
@@ -135,17 +138,28 @@ async fn list_events(
         Some(limit) => Some(query::page(Some(limit), None, 0, 1000)?.limit),
     };
     find_thread(&api, &caller, &id).await?;
+    let only: Option<RunId> = match query.run_id.as_deref().filter(|run| !run.is_empty()) {
+        None => None,
+        Some(run) => {
+            let run: RunId = run.parse().map_err(|_| Error::not_found("Run", run))?;
+            let found = api.store.find_run(&caller.project, &run).await?.filter(|found| found.thread_id == id);
+            Some(found.ok_or_else(|| Error::not_found("Run", &run))?.id)
+        }
+    };
     if wants_stream {
         let after = after.unwrap_or(0);
         let mut greeting = String::new();
         // By its clients' rules this one frame has no `type`.
         write_frame(&mut greeting, "stream.ready", None, &json!({"after": after, "threadId": id}));
-        let range = Range { thread: id, after, until: Until::Idle, before, limit };
+        let range = Range { thread: id, after, until: Until::Idle, before, limit, only };
         return Ok(stream::respond(&api, &caller.project, range, Some(greeting)));
     }
     let limit = limit.unwrap_or(100);
     let is_backwards = after.is_none() && before.is_some();
-    let part = read_part(&api, &id, after, before, limit).await?;
+    let part = match &only {
+        None => read_part(&api, &id, after, before, limit).await?,
+        Some(run) => read_part_of(&api, &id, run, after.unwrap_or(0), before, limit).await?,
+    };
     let mut clock = RunClock::new(api.store.clone(), caller.project);
     let mut data = Vec::with_capacity(part.events.len() + 1);
     data.extend(part.gap.map(|gap| view_gap(&id, gap)));
@@ -193,6 +207,22 @@ pub(crate) async fn read_part(
     Ok(Part { gap, events, after, is_cut, next_cursor })
 }
 
+/// The same of one run.
+async fn read_part_of(
+    api: &Api,
+    id: &ThreadId,
+    run: &RunId,
+    after: i64,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Part> {
+    let mut events = api.store.list_run_events(id, run, after, before, limit + 1).await?;
+    let is_cut = events.len() as i64 > limit;
+    events.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next_cursor = events.last().filter(|_| is_cut).map(|last| last.sequence.to_string());
+    Ok(Part { gap: None, events, after, is_cut, next_cursor })
+}
+
 /// Gives what stands for events that are gone: an event with the number of the last of them.
 pub(crate) fn view_gap(thread: &ThreadId, gap: Gap) -> EventView {
     let recorded = Place { thread, sequence: gap.to, run: None, at: gap.since };
@@ -219,6 +249,9 @@ fn make_view(place: Place<'_>, rendered: Vec<WireEvent>) -> EventView {
         kind.get_or_insert(event.kind.name());
         if let Ok(Value::Object(fields)) = serde_json::to_value(&event.kind) {
             payload.extend(fields.into_iter().filter(|(name, _)| name != "type"));
+        }
+        if let Some(Ok(Value::Object(fields))) = event.nested.as_ref().map(serde_json::to_value) {
+            payload.extend(fields);
         }
     }
     let thread_id = place.thread.to_string();

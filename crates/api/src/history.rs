@@ -111,6 +111,7 @@ impl Call {
             Some(Detail::Fetch { url, .. }) => Some(url.clone()),
             Some(Detail::Mcp { server, tool, .. }) => Some(format!("{tool} of {server}")),
             Some(Detail::WebSearch { query, .. }) => Some(query.clone()),
+            Some(Detail::Agent(called)) => Some(called.description.clone()),
             Some(Detail::Todos { .. }) => None,
             None => first_text(&self.input),
         };
@@ -131,6 +132,7 @@ impl Call {
                 Some((path, if *is_new { "created" } else { "modified" }))
             }
             Detail::Command { .. }
+            | Detail::Agent(_)
             | Detail::Search { .. }
             | Detail::Todos { .. }
             | Detail::Mcp { .. }
@@ -143,7 +145,7 @@ impl Call {
 /// Gives the text of what tools are mostly about in their inputs.
 fn first_text(input: &str) -> Option<String> {
     let input: serde_json::Value = serde_json::from_str(input).ok()?;
-    let names = ["command", "file_path", "pattern", "url", "path"];
+    let names = ["command", "file_path", "pattern", "url", "path", "description"];
     names.iter().find_map(|name| input.get(name)?.as_str().map(str::to_owned))
 }
 

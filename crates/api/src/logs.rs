@@ -16,8 +16,8 @@ use domain::{
     thread::Thread,
 };
 use serde::Serialize;
-use serde_json::Value;
-use store::{Page, events::Gap, messages::Order};
+use serde_json::{Value, json};
+use store::{Page, events::Gap, messages::Order, subagents::SubagentActivity};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -31,6 +31,7 @@ use crate::{
     path::Path,
     query::{self, Query},
     threads::{ThreadView, find_thread},
+    timestamp::Timestamp,
     wire_event::GapView,
 };
 
@@ -114,6 +115,7 @@ async fn get_logs(
         logs.iter_mut().for_each(LogEntry::compact);
     }
     let view = ThreadView::from(thread.clone());
+    let activity = api.store.list_subagent_activity(&thread.id).await?;
     Ok(Json(Logs {
         data: logs.clone(),
         logs,
@@ -129,8 +131,21 @@ async fn get_logs(
         agent_id: thread.agent_id.map(Into::into),
         agent_name: thread.agent_name,
         team_execution: None,
-        subagent_activity: None,
+        subagent_activity: (!activity.is_empty()).then(|| activity.into_iter().map(view_activity).collect()),
     }))
+}
+
+fn view_activity(activity: SubagentActivity) -> Value {
+    json!({
+        "runId": activity.run_id,
+        "agentId": activity.agent_id,
+        "agentName": activity.name,
+        "claudeAgentName": activity.name,
+        "eventCount": activity.events,
+        "lastActiveAt": activity.last_active_at.map(Timestamp::from),
+        "teamAgentId": null,
+        "teamAgentName": null,
+    })
 }
 
 /// Add lines to a thread's log

@@ -19,8 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
     costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
-    models, openapi::document, permissions, previews, projects, queue, runs, schedules, scopes, search, skills,
-    snapshots, steps, system, threads, timeline, titles, trace, triggers,
+    models, openapi::document, permissions, previews, projects, queue, research, runs, schedules, scopes, search,
+    skills, snapshots, steps, system, threads, timeline, titles, trace, triggers,
 };
 
 /// The routes that need no key.
@@ -54,6 +54,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(steps::routes())
         .merge(activity::routes())
         .merge(runs::routes())
+        .merge(research::routes())
         .merge(control::routes())
         .merge(queue::routes())
         .merge(permissions::routes())

@@ -2,12 +2,12 @@
 
 use axum::{Json, extract::State};
 use domain::{
-    ThreadId,
+    RunId, ThreadId,
     run::{Outcome, Run, RunKind, RunStatus},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{Page, Paged, messages::Order};
+use store::{Page, Paged, messages::Order, runs::RunFilter};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -48,6 +48,7 @@ pub(crate) struct RunView {
     /// Why it ended: `completed`, `cancelled`, `interrupted`, a limit (`budget`, `max_turns`, `max_tokens`, `timeout`) or
     /// the code of a failure.
     stop_reason: Option<String>,
+    /// The run that has called this one.
     parent_run_id: Option<String>,
     /// The message that caused it.
     source_message_id: Option<String>,
@@ -107,9 +108,9 @@ impl From<Run> for RunView {
             run_kind: run.options.kind.as_str(),
             status: status_word(run.status),
             stop_reason: run.outcome.as_ref().map(|outcome| outcome.reason().to_owned()),
-            parent_run_id: None,
+            parent_run_id: run.place.as_ref().map(|place| place.parent.to_string()),
             source_message_id: run.message_id.map(Into::into),
-            title: None,
+            title: run.options.subagent.as_ref().map(|task| task.description.clone()),
             current_summary: summary.clone(),
             summary,
             origin: "api",
@@ -160,6 +161,9 @@ struct ListQuery {
     status: Option<String>,
     /// `message`, `compact`, `clear` or `resume`.
     kind: Option<String>,
+    /// Those that this run has called. Without it, those that nobody has called.
+    #[serde(rename = "parentRunId")]
+    parent_run_id: Option<String>,
     /// How many at most: 0 to 100, 50 if absent.
     limit: Option<i64>,
     /// How many to leave out.
@@ -184,7 +188,10 @@ async fn list_runs(
     let status = status.transpose().map_err(|err| Error::invalid_field("status", err.to_string()))?;
     find_thread(&api, &caller, &id).await?;
     let kind = query.kind.as_deref().filter(|kind| !kind.is_empty()).map(parse_kind).transpose()?;
-    let runs = api.store.list_runs_of(&caller.project, &id, status, kind, order, page).await?;
+    let parent = query.parent_run_id.as_deref().filter(|run| !run.is_empty());
+    let parent = parent.map(|run| run.parse::<RunId>().map_err(|_| Error::not_found("Run", run))).transpose()?;
+    let only = RunFilter { status, kind, parent };
+    let runs = api.store.list_runs_of(&caller.project, &id, &only, order, page).await?;
     Ok(Json(to_list(runs, page)))
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Range {
     pub before: Option<i64>,
     /// The stream ends after so many events.
     pub limit: Option<i64>,
+    /// Only those of this run, which another one may have called.
+    pub only: Option<RunId>,
 }
 
 impl Range {
@@ -62,6 +64,7 @@ impl Range {
             until: Until::RunFinished(started.run_id),
             before: None,
             limit: None,
+            only: None,
         }
     }
 }
@@ -69,6 +72,13 @@ impl Range {
 impl Range {
     /// Tells whether an event is for the reader: while a held run waits, those of the run before it are not.
     fn shows(&self, recorded: &Recorded) -> bool {
+        if let Some(only) = &self.only {
+            let of = match &recorded.event {
+                Event::Subagent { agent, .. } => Some(&agent.run_id),
+                _ => recorded.run_id.as_ref(),
+            };
+            return of == Some(only);
+        }
         match (&self.until, &recorded.run_id) {
             (Until::RunFinished(run), Some(of)) => run == of,
             (Until::RunFinished(_), None) | (Until::Idle, _) => true,
@@ -232,6 +242,8 @@ async fn write(
             write_frame(out, event.kind.name(), event.sequence, &event);
             Ok(Written::Gap(to))
         }
+        // It does not say whose it is.
+        Tailed::Delta(_) if range.only.is_some() => Ok(Written::Delta),
         Tailed::Delta(delta) => {
             let event = render_delta(delta);
             write_frame(out, event.kind.name(), None, &event);
@@ -276,6 +288,7 @@ impl RunClock {
             | Event::RunResumed { .. }
             | Event::RunContinued { .. }
             | Event::Compacted { .. }
+            | Event::Subagent { .. }
             | Event::ModelChanged { .. } => {}
             Event::ThreadCreated { .. }
             | Event::RunQueued

@@ -4,6 +4,7 @@
 //! clients look for the final text, the error and the end in different places. Making them is `render`, the bytes are
 //! `frame`. Source of the shapes: SDK 2.6.6 and 2.6.1, the event catalogue of the platform's documentation.
 
+use domain::subagent::Subagent;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,6 +29,41 @@ pub(crate) struct WireEvent {
     pub sequence: Option<i64>,
     #[serde(flatten)]
     pub origin: Option<Origin>,
+    #[serde(flatten)]
+    pub nested: Option<Nested>,
+}
+
+/// What an event says in addition that happened to an agent which the run has called.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StreamNesting)]
+pub(crate) struct Nested {
+    /// The call that the agent answers: the `id` of its item.
+    pub parent_tool_use_id: String,
+    pub subagent: SubagentView,
+}
+
+/// An agent that a run has called.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StreamSubagent)]
+pub(crate) struct SubagentView {
+    /// Its own run.
+    pub run_id: String,
+    pub parent_run_id: String,
+    pub name: String,
+    pub description: String,
+}
+
+impl From<&Subagent> for SubagentView {
+    fn from(agent: &Subagent) -> Self {
+        Self {
+            run_id: agent.run_id.to_string(),
+            parent_run_id: agent.parent_run_id.to_string(),
+            name: agent.name.clone(),
+            description: agent.description.clone(),
+        }
+    }
 }
 
 /// Where a durable event comes from.
@@ -123,7 +159,7 @@ pub(crate) enum Kind {
 impl WireEvent {
     /// An event that is no part of a thread's log.
     pub(crate) fn of(kind: Kind) -> Self {
-        Self { kind, sequence: None, origin: None }
+        Self { kind, sequence: None, origin: None, nested: None }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     EnvironmentId, PermissionRequestId, RunId, SteeringId, ThreadId,
     permission::{Decider, Decision},
     run::{Outcome, Spent},
+    subagent::{Called, Subagent},
 };
 
 /// What happened.
@@ -60,6 +61,19 @@ pub enum Event {
     },
     /// The run is over; nothing of it follows.
     RunFinished { outcome: Outcome, spent: Spent },
+    /// Something that happened to an agent which the run has called.
+    Subagent { agent: Subagent, event: Box<Event> },
+}
+
+impl Event {
+    /// Gives the event as the thread's log tells it: of an agent that was called, as that.
+    #[must_use]
+    pub fn told_of(self, agent: Option<&Subagent>) -> Self {
+        match agent {
+            Some(agent) => Self::Subagent { agent: agent.clone(), event: Box::new(self) },
+            None => self,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,6 +249,8 @@ pub enum Detail {
         query: String,
         hits: Vec<SearchHit>,
     },
+    /// An agent that was called.
+    Agent(Box<Called>),
     /// A picture that was made or changed, in the workspace.
     Image {
         path: String,

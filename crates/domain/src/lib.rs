@@ -30,6 +30,7 @@ pub mod schema;
 pub mod scope;
 pub mod signature;
 pub mod skill;
+pub mod subagent;
 pub mod thread;
 pub mod title;
 pub mod trigger;

@@ -28,8 +28,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiKeyId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId, agent::ReasoningEffort,
-    attachment::Attachment, limits::Limits, repository::GithubRepository,
+    AgentId, ApiKeyId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId,
+    agent::ReasoningEffort,
+    attachment::Attachment,
+    limits::Limits,
+    repository::GithubRepository,
+    subagent::{Place, Subagent, Task},
 };
 
 /// Where a run stands.
@@ -234,6 +238,9 @@ pub struct RunOptions {
     /// The key that asked for the run, whose budget holds for it; `None` for what starts by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<ApiKeyId>,
+    /// What the run was called for by another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subagent: Option<Task>,
     /// Accepted and kept for features that read them later, by their name on the wire.
     pub stored: Map<String, Value>,
 }
@@ -284,10 +291,37 @@ pub struct Run {
     pub steers: i32,
     /// Time that was worked, up to the last checkpoint.
     pub worked: Duration,
+    /// Where it stands among runs that have called each other; `None` for one that a message caused.
+    pub place: Option<Place>,
     pub queued_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub parked_at: Option<DateTime<Utc>>,
     pub completed_at: Option<DateTime<Utc>>,
+}
+
+impl Run {
+    /// Gives the run at the top: itself, unless another one has called it.
+    pub fn root(&self) -> &RunId {
+        self.place.as_ref().map_or(&self.id, |place| &place.root)
+    }
+
+    /// Gives how many runs are above it.
+    pub fn depth(&self) -> u32 {
+        self.place.as_ref().map_or(0, |place| place.depth)
+    }
+
+    /// Says who it is in the log of its thread, if another run has called it.
+    pub fn subagent(&self) -> Option<Subagent> {
+        let place = self.place.as_ref()?;
+        let task = self.options.subagent.as_ref();
+        Some(Subagent {
+            run_id: self.id.clone(),
+            parent_run_id: place.parent.clone(),
+            call_id: place.call_id.clone(),
+            name: task.map(|task| task.name.clone()).unwrap_or_default(),
+            description: task.map(|task| task.description.clone()).unwrap_or_default(),
+        })
+    }
 }
 
 #[cfg(test)]

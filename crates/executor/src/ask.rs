@@ -135,6 +135,10 @@ impl Driver<'_> {
     }
 
     fn show(&self, delta: Delta) {
+        // A delta does not say whose it is: those of an agent would be taken for the run's.
+        if self.branch().is_some() {
+            return;
+        }
         self.parts.store.send_delta(self.lease, self.last_sequence, delta);
     }
 }

@@ -1,28 +1,30 @@
 //! The budget guard: what a run may use, looked at before each model call, and a clock for its time.
 //!
 //! The narrowest of what message and agent say holds for the run, or the server's default where neither says anything;
-//! what the thread says holds for all its runs together. What was used survives a crash, since it is in the run's row.
-//! Besides, budgets hold for all that a project, a key or an agent does together.
+//! what the thread says holds for all its runs together. Agents that a run has called count with it (`agents::Tree`). What
+//! was used survives a crash, since it is in the runs' rows. Besides, budgets hold for all that a project, a key or an
+//! agent does together.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use domain::{
     MicroUsd,
     agent::Agent,
     budget,
     limits::{Limits, Reached, Used},
+    run::Spent,
 };
 use tokio::time::Instant;
 
-use crate::{Options, drive::Driver, error::End};
+use crate::{Options, agents::Tree, drive::Driver, error::End};
 
 /// A run's limits, and what had been used when it was taken up.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Bounds {
-    of_run: Limits,
-    of_thread: Limits,
-    /// What the thread's other runs have used.
-    others: Used,
+    /// What an agent that was called may use by itself. The run at the top has the tree's limits only.
+    own: Limits,
+    pub tree: Arc<Tree>,
+    is_root: bool,
     /// Model calls of this run.
     pub turns: u32,
     worked: Duration,
@@ -30,12 +32,12 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// No limits yet; the clock runs.
-    pub(crate) fn new(run: &domain::run::Run) -> Self {
+    /// Without limits, unless those of the runs above; the clock runs.
+    pub(crate) fn new(run: &domain::run::Run, tree: Option<Arc<Tree>>) -> Self {
         Self {
-            of_run: Limits::default(),
-            of_thread: Limits::default(),
-            others: Used::default(),
+            own: Limits::default(),
+            is_root: tree.is_none(),
+            tree: tree.unwrap_or_default(),
             turns: run.turns.unsigned_abs(),
             worked: run.worked,
             taken_up_at: Instant::now(),
@@ -62,15 +64,41 @@ impl Options {
 impl Driver<'_> {
     /// Learns the limits.
     pub(crate) async fn read_bounds(&mut self, agent: Option<&Agent>) -> Result<(), End> {
+        let (store, run) = (&self.parts.store, self.run);
         let of_agent = agent.map(|agent| agent.settings.limits).unwrap_or_default();
-        let said = self.run.options.limits.narrowed(of_agent);
-        self.bounds.of_run = said.or(self.parts.options.default_limits());
-        let thread = self.parts.store.find_thread(&self.run.project_id, &self.run.thread_id).await?;
-        self.bounds.of_thread = thread.map(|thread| thread.limits).unwrap_or_default();
-        if !self.bounds.of_thread.is_empty() {
-            self.bounds.others = self.parts.store.used_by_others(&self.run.thread_id, Some(&self.run.id)).await?;
+        let said = run.options.limits.narrowed(of_agent);
+        if !self.bounds.is_root {
+            self.bounds.own = said;
+            return Ok(());
         }
+        let of_run = said.or(self.parts.options.default_limits());
+        let thread = store.find_thread(&run.project_id, &run.thread_id).await?;
+        let of_thread = thread.map(|thread| thread.limits).unwrap_or_default();
+        let others = match of_thread.is_empty() {
+            true => Used::default(),
+            false => store.used_by_others(&run.thread_id, Some(&run.id)).await?,
+        };
+        // A first attempt finds no agents.
+        let (called, below) = match run.attempt {
+            ..=1 => (0, Used::default()),
+            _ => store.used_by_subagents(&run.id).await?,
+        };
+        let turns = self.bounds.turns.saturating_add(below.turns);
+        let used = Used { spent: self.spent + below.spent, turns, worked: Duration::ZERO };
+        self.bounds.tree = Arc::new(Tree::new(of_run, of_thread, others, used, called));
         Ok(())
+    }
+
+    /// Counts what was spent, for the run and for all above it.
+    pub(crate) fn spend(&mut self, spent: Spent) {
+        self.spent += spent;
+        self.bounds.tree.spend(spent);
+    }
+
+    /// The same of a model call.
+    pub(crate) fn count_turn(&mut self) {
+        self.bounds.turns += 1;
+        self.bounds.tree.count_turn();
     }
 
     /// Tells why the model may not be asked again, if it may not.
@@ -91,21 +119,19 @@ impl Driver<'_> {
     fn reached(&self) -> Option<(Reached, &'static str)> {
         let bounds = &self.bounds;
         let used = Used { spent: self.spent, turns: bounds.turns, worked: bounds.worked() };
-        let of_thread = Used {
-            spent: bounds.others.spent + used.spent,
-            turns: bounds.others.turns.saturating_add(used.turns),
-            worked: bounds.others.worked + used.worked,
-        };
-        let of_run = bounds.of_run.reached(&used).map(|reached| (reached, "run"));
-        of_run.or_else(|| bounds.of_thread.reached(&of_thread).map(|reached| (reached, "thread")))
+        let own = bounds.own.reached(&used).map(|reached| (reached, "agent"));
+        // The clock of the run at the top rings for all.
+        let worked = if bounds.is_root { used.worked } else { Duration::ZERO };
+        own.or_else(|| bounds.tree.reached(worked))
     }
 
     /// How long the run may go on; `None` is for ever.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let bounds = &self.bounds;
-        let of_run = bounds.of_run.time_left(bounds.worked());
-        let of_thread = bounds.of_thread.time_left(bounds.others.worked + bounds.worked());
-        of_run.into_iter().chain(of_thread).min()
+        match bounds.is_root {
+            true => bounds.tree.time_left(bounds.worked()),
+            false => bounds.own.time_left(bounds.worked()),
+        }
     }
 
     /// Says how a run ends whose time is over.

@@ -133,7 +133,7 @@ impl Driver<'_> {
         wishes: Option<&str>,
     ) -> Result<bool, End> {
         let broken = || End::caused("internal_error", "the thread's transcript cannot be read");
-        let entries = self.parts.store.load_transcript(&self.run.thread_id).await?;
+        let entries = self.parts.store.load_branch(&self.run.thread_id, self.branch()).await?;
         if summary::transcribe(&entries, 0).map_err(broken())?.is_none() {
             if trigger == Trigger::Manual {
                 self.log(LogLevel::Info, "action_summary", "There is nothing to summarise.".into()).await?;
@@ -153,8 +153,8 @@ impl Driver<'_> {
         let asked_at = Instant::now();
         let Some((response, author)) = self.summarise(request, &entries, wishes).await? else { return Ok(false) };
         let turn = self.turn(&author, &response, asked_at);
-        self.spent += turn.spent;
-        self.bounds.turns += 1;
+        self.spend(turn.spent);
+        self.count_turn();
         let is_usable = matches!(response.stop_reason, StopReason::EndTurn | StopReason::StopSequence)
             && !response.text.trim().is_empty();
         if !is_usable {
@@ -179,7 +179,7 @@ impl Driver<'_> {
         })
         .await?;
         // From here on exactly as after a crash.
-        let entries = self.parts.store.load_transcript(&self.run.thread_id).await?;
+        let entries = self.parts.store.load_branch(&self.run.thread_id, self.branch()).await?;
         *loaded = conversation::load(&entries, &self.run.id)?;
         for (role, blocks) in self.opening.iter().filter(|(role, _)| *role != SYSTEM && *role != TOOLS) {
             conversation::push(&mut loaded.conversation, role, blocks)?;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use claude::{StopReason, ToolUse};
 use domain::{
+    RunId,
     agent::Agent,
     environment::Environment,
     event::Event,
     permission::PermissionSet,
-    run::{Outcome, Run, RunKind, Spent},
+    run::{Outcome, Run, RunKind, RunOptions, Spent},
 };
 use store::{
     Store,
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Options,
+    agents::{self, Agents, Tree, Wait},
     answer::{self, Expectation, Verdict},
     attachments,
     bounds::{self, Bounds},
@@ -37,7 +39,7 @@ use crate::{
     steering::Reason,
     steps::Steps,
     stop::{Stop, StopSignal},
-    tools,
+    tools::{self, redact::Redactor},
 };
 
 /// What all runs of a process share.
@@ -58,11 +60,14 @@ const MAX_NUDGES: u32 = 3;
 const MAX_FRUITLESS_ATTEMPTS: i32 = 10;
 
 /// Drives a claimed run to its end, or until it shall stop.
+///
+/// `tree` is that of the run which has called this one.
 pub(crate) async fn drive(
-    parts: &Parts,
+    parts: &Arc<Parts>,
     claimed: &mut Claimed,
     signal: &StopSignal,
     soft: &CancellationToken,
+    tree: Option<Arc<Tree>>,
 ) -> Result<(), End> {
     let spent = claimed.run.spent;
     let last_sequence = claimed.last_sequence;
@@ -74,20 +79,25 @@ pub(crate) async fn drive(
         run: &claimed.run,
         spent,
         last_sequence,
-        bounds: Bounds::new(&claimed.run),
+        bounds: Bounds::new(&claimed.run, tree),
         opening: Vec::new(),
         window: Window::new(None),
         open: Vec::new(),
+        resumed: Vec::new(),
+        agents: None,
+        redactor: Arc::default(),
         permissions: Vec::new(),
+        permission_sets: Vec::new(),
         approved: Vec::new(),
         changed_tools: ChangedTools::default(),
         searches_by_backend: false,
         server_calls: ServerCalls::default(),
         steps: Steps::new(parts.ledger.clone(), &claimed.run),
     };
-    let outcome = match driver.advance().await {
+    let advanced = driver.advance().await;
+    driver.close_agents(&advanced).await;
+    let outcome = match advanced {
         Ok(outcome) => outcome,
-        Err(End::Stop(Stop::Waiting)) => return Ok(()),
         Err(End::Stop(Stop::Cancelled)) => {
             driver.wind_up("The user stopped the run").await?;
             Outcome::Cancelled
@@ -123,7 +133,7 @@ pub(crate) async fn drive(
 
 /// A run being driven.
 pub(crate) struct Driver<'a> {
-    pub parts: &'a Parts,
+    pub parts: &'a Arc<Parts>,
     pub signal: &'a StopSignal,
     pub soft: &'a CancellationToken,
     pub lease: &'a mut Lease,
@@ -137,8 +147,15 @@ pub(crate) struct Driver<'a> {
     pub window: Window,
     /// Calls of the last reply that have no result yet.
     pub open: Vec<ToolUse>,
+    /// Those of them that an earlier attempt has handed to agents.
+    pub resumed: Vec<ToolUse>,
+    pub agents: Option<Arc<Agents>>,
+    /// Knows what nobody may see.
+    pub redactor: Arc<Redactor>,
     /// What binds the run's calls.
     pub permissions: Vec<PermissionSet>,
+    /// The same as clients wrote it, for the agents that the run calls.
+    pub permission_sets: Vec<serde_json::Value>,
     /// Calls that somebody has allowed.
     pub approved: Vec<Approved>,
     /// Tools of MCP servers that are not what they were when they were allowed.
@@ -162,7 +179,8 @@ impl Driver<'_> {
             ));
         }
         let (store, run) = (&self.parts.store, self.run);
-        let (agent, environment, secrets, entries, messages, usage) = futures::try_join!(
+        let may_call = run.depth() < self.parts.options.agents.max_depth;
+        let (agent, environment, secrets, entries, mut messages, usage, stored) = futures::try_join!(
             async {
                 match &run.agent_id {
                     Some(id) => store.find_agent(&run.project_id, id).await,
@@ -173,13 +191,20 @@ impl Driver<'_> {
             async {
                 let mut secrets = store.open_secrets(&run.environment_id).await?;
                 // Of one name the message's own wins.
-                secrets.extend(store.open_run_secrets(&run.id).await?);
+                secrets.extend(store.open_run_secrets(run.root()).await?);
                 Ok(secrets)
             },
-            store.load_transcript(&run.thread_id),
+            store.load_branch(&run.thread_id, self.branch()),
             store.list_run_messages(&run.thread_id, &run.id),
-            store.find_context_usage(&run.thread_id),
+            store.find_branch_usage(&run.thread_id, self.branch()),
+            async {
+                match may_call {
+                    true => Ok(store.list_agents(&run.project_id, store::Page { limit: 100, offset: 0 }).await?.items),
+                    false => Ok(Vec::new()),
+                }
+            },
         )?;
+        messages.extend(run.options.subagent.as_ref().map(|task| agents::message(run, task)));
         let mut environment = environment
             .ok_or_else(|| End::failed("environment_deleted", "The environment of this thread was deleted."))?;
         if agent.is_none() && run.agent_id.is_some() {
@@ -193,14 +218,17 @@ impl Driver<'_> {
             .workspace(&environment.id)
             .map_err(End::caused("workspace_unavailable", "The files of the environment cannot be reached."))?;
         self.read_permissions(agent.as_ref());
+        let skill_names: Vec<_> = skills.names().collect();
         let engine = self.choose_search(&skills, agent.as_ref(), &environment).await?;
         let images = self.choose_images(&skills, &environment).await?;
         let reach = Reach { library: self.library(skills.custom, &workspace).await, engine, images };
         let mut computer = Computer::new(self.parts, run, &environment, workspace, secrets, reach).await?;
         computer.servers().recall(store, &run.environment_id).await?;
+        self.redactor = computer.redactor();
         self.steps.hide(computer.redactor());
         self.window = Window::new(usage.as_ref());
         self.read_bounds(agent.as_ref()).await?;
+        self.prepare_agents(agent.as_ref(), stored, skill_names);
         if run.options.kind == RunKind::Compact {
             return self.compact_only(agent.as_ref(), &entries, &computer).await;
         }
@@ -214,6 +242,11 @@ impl Driver<'_> {
         let scripts_done = setup::count_results(&entries, &run.id);
         drop(entries);
         let mut expectation = Expectation::new(&run.options)?;
+        if run.attempt > 1
+            && let Some(agents) = &self.agents
+        {
+            agents.recall().await?;
+        }
         if let Some(outcome) = self.close_gaps(&mut loaded, &mut expectation).await? {
             return Ok(outcome);
         }
@@ -253,6 +286,50 @@ impl Driver<'_> {
         }
     }
 
+    /// Gives the run's own branch of the transcript; `None` for the thread's.
+    pub(crate) fn branch(&self) -> Option<&RunId> {
+        self.run.place.as_ref().map(|_| &self.run.id)
+    }
+
+    /// Prepares what the run needs to call agents.
+    fn prepare_agents(&mut self, agent: Option<&Agent>, stored: Vec<Agent>, skills: Vec<String>) {
+        let options = &self.run.options;
+        let of_agent = agent.map(|agent| &agent.settings);
+        let basis = RunOptions {
+            model: Some(self.run.fallback_model.clone().unwrap_or_else(|| self.model(agent))),
+            instructions: options.instructions.clone().or(of_agent.and_then(|agent| agent.instructions.clone())),
+            reasoning_effort: options.reasoning_effort.or(of_agent.and_then(|agent| agent.reasoning_effort)),
+            internet_access: options.internet_access,
+            environment_variables: options.environment_variables.clone(),
+            key_id: options.key_id.clone(),
+            enabled_skills: Some(skills),
+            stored: options.stored.iter().filter(|(key, _)| *key == "mcpServers").map(clone_entry).collect(),
+            ..RunOptions::default()
+        };
+        let setup = agents::Setup {
+            tree: self.bounds.tree.clone(),
+            signal: self.signal.clone(),
+            soft: self.soft.clone(),
+            stored: stored.into_iter().filter(|agent| agent.is_active).collect(),
+            basis,
+            permissions: self.permission_sets.clone(),
+        };
+        self.agents = Some(Agents::new(self.parts, self.run, self.lease.renewal(), setup));
+    }
+
+    /// Ends the agents that are under way, as the run itself goes on or ends.
+    async fn close_agents(&mut self, advanced: &Result<Outcome, End>) {
+        let Some(agents) = &self.agents else { return };
+        let reason = match advanced {
+            Ok(_) | Err(End::Failed { .. }) => Some(Stop::Cancelled),
+            // They come to their next turn, as this run has.
+            Err(End::Stop(Stop::ShuttingDown | Stop::Paused | Stop::Waiting)) => None,
+            Err(End::Stop(stop)) => Some(*stop),
+            Err(End::Store(_)) => Some(Stop::ShuttingDown),
+        };
+        agents.close(reason).await;
+    }
+
     /// Begins to start the container.
     async fn start(&mut self, computer: &mut Computer) -> Result<(), End> {
         if !computer.is_running() {
@@ -270,12 +347,14 @@ impl Driver<'_> {
     ) -> Result<Option<Outcome>, End> {
         let calls = std::mem::take(&mut loaded.open_calls);
         if !calls.is_empty() {
-            self.answer_gaps(calls, &mut loaded.conversation).await?;
+            self.answer_gaps(calls, &mut loaded.conversation, loaded.has_begun).await?;
         }
         if let Some(content) = loaded.last_reply.take() {
             let stop_reason = self.parts.store.find_stop_reason(&self.run.id).await?;
             if stop_reason.as_deref() == Some("end_turn") || stop_reason.as_deref() == Some("stop_sequence") {
                 match expectation.check(content)? {
+                    // It was waiting for agents in the background.
+                    Verdict::Taken(_) if self.tell_of_agents(&mut loaded.conversation, Wait::UntilOneEnds).await? => {}
                     Verdict::Taken(content) => return Ok(Some(Outcome::Completed { content })),
                     Verdict::Wrong(why) => self.nudge(&mut loaded.conversation, &why).await?,
                 }
@@ -298,7 +377,8 @@ impl Driver<'_> {
         computer: &Computer,
         messages: &[domain::message::Message],
     ) -> Result<(), End> {
-        let parts = prompt::parts(agent, environment, &self.run.options, computer).await;
+        let listing = self.agents.as_ref().and_then(|agents| agents.listing());
+        let parts = prompt::parts(agent, environment, &self.run.options, computer, listing).await;
         let changed = loaded.told.as_ref().is_some_and(|told| *told != parts);
         if loaded.told.is_none() || changed {
             self.opening.push((SYSTEM, serde_json::to_string(&parts).expect("strings serialise")));
@@ -331,6 +411,8 @@ impl Driver<'_> {
         // still open, with nothing but results.
         let mut is_paused = false;
         self.prepare_servers(computer).await?;
+        let resumed = std::mem::take(&mut self.resumed);
+        self.call_tools(resumed, &mut loaded.conversation, computer).await?;
         // What was asked about in the last reply is acted upon before the model is asked again.
         self.settle_calls(&mut loaded.conversation, computer).await?;
         loop {
@@ -343,6 +425,7 @@ impl Driver<'_> {
             self.check_bounds().await?;
             if !is_paused {
                 self.take_notes(&mut loaded.conversation, Reason::Any).await?;
+                self.tell_of_agents(&mut loaded.conversation, Wait::No).await?;
             }
             self.compact_if_full(&mut request, loaded).await?;
             // The summary was a model call too, and may have been the last that the run could afford.
@@ -359,7 +442,7 @@ impl Driver<'_> {
             if response.stop_reason == StopReason::Refusal {
                 return self.refused(&request, &response, asked_at).await;
             }
-            self.bounds.turns += 1;
+            self.count_turn();
             let judged = match response.stop_reason {
                 StopReason::ToolUse => self.judge(&response.tool_uses),
                 // Its calls are not made.
@@ -388,7 +471,9 @@ impl Driver<'_> {
                     self.nudge(&mut loaded.conversation, "Go on, or say what came out.").await?;
                 }
                 StopReason::EndTurn | StopReason::StopSequence => {
-                    if self.take_notes(&mut loaded.conversation, Reason::ToFollow).await? {
+                    if self.take_notes(&mut loaded.conversation, Reason::ToFollow).await?
+                        || self.tell_of_agents(&mut loaded.conversation, Wait::UntilOneEnds).await?
+                    {
                         continue;
                     }
                     match expectation.check(response.text)? {
@@ -437,4 +522,8 @@ impl Driver<'_> {
             }
         }
     }
+}
+
+fn clone_entry((key, value): (&String, &serde_json::Value)) -> (String, serde_json::Value) {
+    (key.clone(), value.clone())
 }

@@ -2,10 +2,11 @@
 //!
 //! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
 //! happens when the window is full (`summary` the texts of that), `steps` what became of files, `calls` the tools of
-//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `computer` the sandbox they run in, `mcp` the servers whose tools are offered beside ours, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself. `side_questions` are
+//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `agents` the runs that a run calls, `computer` the sandbox they run in, `mcp` the servers whose tools are offered beside ours, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself. `side_questions` are
 //! answered and images built (`builds`; `image` waits for one) beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
+mod agents;
 mod answer;
 mod ask;
 mod attachments;
@@ -37,7 +38,7 @@ mod summary;
 pub mod tools;
 mod worker;
 
-pub use options::{Options, SearchOptions};
+pub use options::{AgentOptions, Options, SearchOptions};
 pub use reply::spent;
 pub use skills::why_unavailable;
 pub use worker::Executor;

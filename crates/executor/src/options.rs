@@ -35,6 +35,8 @@ pub struct Options {
     pub search: SearchOptions,
     /// Who makes pictures for runs with the skill for it.
     pub images: Option<tools::image::Images>,
+    /// Which agents runs may call.
+    pub agents: AgentOptions,
     /// Images built at once by this process.
     pub concurrent_builds: usize,
     /// How long building an image may take.
@@ -43,6 +45,23 @@ pub struct Options {
     pub default_model: String,
     /// The model that a run goes on with when its own cannot answer after all retries.
     pub fallback_model: Option<String>,
+}
+
+/// How many agents a run may call.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentOptions {
+    /// How deep agents may call agents: 1 where only the run of a message may, 0 where nobody may.
+    pub max_depth: u32,
+    /// Agents of one run that work at once.
+    pub max_parallel: usize,
+    /// Agents below the run of one message, in all.
+    pub max_calls: u32,
+}
+
+impl Default for AgentOptions {
+    fn default() -> Self {
+        Self { max_depth: 2, max_parallel: 4, max_calls: 50 }
+    }
 }
 
 /// How runs search the web that have the skill for it.
@@ -83,6 +102,7 @@ impl Default for Options {
             mcp: mcp::Options::default(),
             search: SearchOptions::default(),
             images: None,
+            agents: AgentOptions::default(),
             concurrent_builds: 2,
             build_timeout: Duration::from_secs(30 * 60),
             default_model: "claude-sonnet-5-5".into(),

@@ -14,7 +14,14 @@ use domain::{
 use serde_json::{Value, value::RawValue};
 use store::permissions::{NewRequest, Parking, UNANSWERED};
 
-use crate::{computer::Computer, conversation, drive::Driver, error::End, stop::Stop, tools::image};
+use crate::{
+    computer::Computer,
+    conversation,
+    drive::Driver,
+    error::End,
+    stop::Stop,
+    tools::{self, image},
+};
 
 /// Where agents and messages carry their sets among what is stored for them.
 const PERMISSION_SET: &str = "permissionSet";
@@ -53,11 +60,13 @@ impl Judged {
 }
 
 impl Driver<'_> {
-    /// Reads what binds the run's calls: what its agent carries and what its message carries.
+    /// Reads what binds the run's calls: what its agent carries and what its message carries, or what binds its caller.
     pub(crate) fn read_permissions(&mut self, agent: Option<&Agent>) {
         let of_agent = agent.and_then(|agent| agent.settings.stored.get(PERMISSION_SET));
         let of_message = self.run.options.stored.get(PERMISSION_SET);
-        self.permissions = [of_agent, of_message].into_iter().flatten().map(read).collect();
+        let of_caller = self.run.options.subagent.iter().flat_map(|task| &task.permissions);
+        self.permission_sets = of_caller.chain(of_agent).chain(of_message).cloned().collect();
+        self.permissions = self.permission_sets.iter().map(read).collect();
     }
 
     /// Judges the calls of a reply.
@@ -109,12 +118,25 @@ impl Driver<'_> {
         &mut self,
         calls: Vec<ToolUse>,
         conversation: &mut claude::Conversation,
+        are_own: bool,
     ) -> Result<(), End> {
         let requests = self.requests_of(&calls).await?;
         let request_of = |call: &ToolUse| requests.iter().find(|request| request.call_id == call.id);
+        let may_resume = are_own
+            && calls.iter().any(|call| call.name == tools::agent::NAME)
+            && self.parts.store.find_stop_reason(&self.run.id).await?.as_deref() == Some("tool_use");
         let (mut interrupted, mut not_made) = (Vec::new(), Vec::new());
         for call in calls {
             match request_of(&call) {
+                // An agent goes on, and one that was not called yet is called now.
+                request
+                    if may_resume
+                        && call.name == tools::agent::NAME
+                        && request.is_none_or(|request| request.is_taken) =>
+                {
+                    self.resumed.push(call.clone());
+                    self.open.push(call);
+                }
                 Some(request) if request.is_taken => interrupted.push(call),
                 Some(request) if request.run_id == self.run.id => self.open.push(call),
                 Some(_) => not_made.push(call),
@@ -140,6 +162,7 @@ impl Driver<'_> {
         if self.open.is_empty() {
             return Ok(());
         }
+        debug_assert!(self.resumed.is_empty(), "agents are gone on with first");
         let requests = loop {
             let requests = self.requests_of(&self.open).await?;
             if requests.iter().all(|request| request.decided.is_some()) {

@@ -13,7 +13,7 @@ use domain::{
 use sandbox::Workspace;
 use tokio::io::AsyncReadExt;
 
-use crate::{computer::Computer, repository};
+use crate::{agents, computer::Computer, repository};
 
 /// Files of the workspace's root that speak to agents, in this order.
 const MEMORY_FILES: [&str; 3] = ["CLAUDE.md", ".claude/CLAUDE.md", "AGENTS.md"];
@@ -27,8 +27,10 @@ pub(crate) async fn parts(
     environment: &Environment,
     options: &RunOptions,
     computer: &Computer,
+    agents: Option<String>,
 ) -> Vec<String> {
     let mut parts = vec![base(computer.has_internet())];
+    parts.extend(agents::instructions(options));
     let instructions =
         options.instructions.as_deref().or(agent.and_then(|agent| agent.settings.instructions.as_deref()));
     if let Some(instructions) = instructions.map(str::trim).filter(|instructions| !instructions.is_empty()) {
@@ -40,6 +42,7 @@ pub(crate) async fn parts(
         parts.push(format!("# About this computer\n\n{}", documentation.join("\n\n")));
     }
     parts.extend(computer.skill_listings());
+    parts.extend(agents);
     for name in MEMORY_FILES {
         if let Some(text) = read_memory(computer.workspace(), name).await {
             parts.push(format!("# Instructions of the workspace, from /workspace/{name}\n\n{text}"));

@@ -32,7 +32,7 @@ impl Driver<'_> {
             transcript.push((ASSISTANT, response.content.get().to_owned()));
         }
         let turn = self.turn(request, response, asked_at);
-        self.spent += turn.spent;
+        self.spend(turn.spent);
         self.window.measure(response);
         let mut events: Vec<_> =
             blocks.into_iter().filter_map(|block| to_event(block, &mut self.server_calls)).collect();
@@ -55,7 +55,7 @@ impl Driver<'_> {
         asked_at: Instant,
     ) -> Result<Outcome, End> {
         let turn = self.turn(request, response, asked_at);
-        self.spent += turn.spent;
+        self.spend(turn.spent);
         // The refused message stays out of the transcript, or every later message would be refused for it.
         self.opening.clear();
         self.checkpoint(Checkpoint { turn: Some(turn), ..Checkpoint::default() }).await?;

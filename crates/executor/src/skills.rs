@@ -27,6 +27,14 @@ pub(crate) struct Enabled {
     pub custom: Vec<Skill>,
 }
 
+impl Enabled {
+    /// Gives the names of all of them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let built_in = self.built_in.iter().map(|skill| skill.as_str().to_owned());
+        built_in.chain(self.custom.iter().map(|skill| skill.id.to_string()))
+    }
+}
+
 impl Driver<'_> {
     /// Finds the skills that are switched on for the run. One that was deleted since is told of and left out.
     pub(crate) async fn find_skills(&mut self, agent: Option<&Agent>) -> Result<Enabled, End> {

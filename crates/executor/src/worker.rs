@@ -14,7 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    Options, builds,
+    Options,
+    agents::Tree,
+    builds,
     drive::{self, Parts},
     error::End,
     schedules, side_questions,
@@ -113,7 +115,8 @@ impl Executor {
                 let span = tracing::info_span!("run", run_id = %claimed.run.id, thread_id = %claimed.run.thread_id);
                 tracker.spawn(
                     async move {
-                        hold(parts, claimed, soft, hard).await;
+                        // How it ended is told there.
+                        let _ = hold(parts, claimed, StopSignal::default(), soft, hard, None).await;
                         drop(permit);
                     }
                     .instrument(span),
@@ -149,15 +152,21 @@ async fn relay_cancels(parts: &Parts) -> std::convert::Infallible {
     }
 }
 
-/// Drives one run while renewing its lease, and ends it as it deserves.
-async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, hard: CancellationToken) {
-    let signal = StopSignal::default();
+/// Drives one run while renewing its lease, and ends it as it deserves. An error says why it is not over.
+pub(crate) async fn hold(
+    parts: Arc<Parts>,
+    mut claimed: Claimed,
+    signal: StopSignal,
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tree: Option<Arc<Tree>>,
+) -> Result<(), End> {
     if claimed.run.is_cancel_requested {
         signal.stop(if claimed.run.is_interrupt { Stop::Interrupted } else { Stop::Cancelled });
     }
     let renewal = claimed.lease.renewal();
     let end = {
-        let driving = drive::drive(&parts, &mut claimed, &signal, &soft);
+        let driving = drive::drive(&parts, &mut claimed, &signal, &soft, tree);
         let watching = watch(&parts, &renewal, &signal, &hard);
         tokio::pin!(driving);
         tokio::select! {
@@ -170,7 +179,7 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
             },
         }
     };
-    match end {
+    match &end {
         Ok(()) => tracing::info!("the run is over"),
         Err(End::Stop(Stop::Waiting)) => tracing::debug!("the run waits for a decision"),
         Err(End::Stop(Stop::LeaseLost)) => tracing::warn!("another worker has taken the run over"),
@@ -193,11 +202,12 @@ async fn hold(parts: Arc<Parts>, mut claimed: Claimed, soft: CancellationToken, 
         },
         Err(end @ (End::Failed { .. } | End::Store(_))) => {
             tracing::error!(
-                error = &end as &dyn std::error::Error,
+                error = end as &dyn std::error::Error,
                 "cannot go on; the run's lease will end and it will be tried again"
             );
         }
     }
+    end
 }
 
 /// Renews the lease while a run is wound up, whatever comes of it: a lease that is lost shows at the next commit.

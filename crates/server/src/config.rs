@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) search: Search,
     pub(crate) images: Images,
     pub(crate) runs: Runs,
+    pub(crate) agents: Agents,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
     pub(crate) preview: Preview,
@@ -249,6 +250,18 @@ pub(crate) struct Runs {
     pub(crate) compact_at: u32,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) drain: Duration,
+}
+
+/// Which agents runs may call.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Agents {
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) max_depth: u32,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_parallel: u32,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) max_calls: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

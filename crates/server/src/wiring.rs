@@ -276,6 +276,11 @@ pub(crate) fn executor_options(loaded: &Loaded, search: executor::SearchOptions)
         mcp: mcp_options(loaded)?,
         search,
         images: images(config)?,
+        agents: executor::AgentOptions {
+            max_depth: config.agents.max_depth,
+            max_parallel: config.agents.max_parallel as usize,
+            max_calls: config.agents.max_calls,
+        },
         concurrent_runs: settings.concurrent as usize,
         lease: settings.lease,
         poll: settings.poll,

@@ -37,6 +37,11 @@ impl Store {
     ///
     /// A copy of a thread has the entries of the original's runs at the same positions, so their replies tell it too.
     pub async fn find_context_usage(&self, thread: &ThreadId) -> Result<Option<ContextUsage>> {
+        self.find_branch_usage(thread, None).await
+    }
+
+    /// The same of an agent that was called in the thread, by its run.
+    pub async fn find_branch_usage(&self, thread: &ThreadId, branch: Option<&RunId>) -> Result<Option<ContextUsage>> {
         let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- find_context_usage
              with {COUNTING}
@@ -52,6 +57,7 @@ impl Store {
              limit 1"
         )))
         .bind(thread.as_str())
+        .bind(branch.map(RunId::as_str))
         .fetch_optional(&self.pool)
         .await?;
         row.map(|row| {
@@ -80,6 +86,7 @@ impl Store {
              where e.position >= marker.position"
         )))
         .bind(thread.as_str())
+        .bind(None::<&str>)
         .fetch_one(&self.pool)
         .await?;
         Ok(ContextSize {

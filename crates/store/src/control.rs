@@ -38,6 +38,9 @@ impl Store {
     /// # Errors
     /// `NotFound` for a run that is not the thread's; `State` for one that is over.
     pub async fn cancel_run(&self, project: &ProjectId, thread: &ThreadId, run: &RunId) -> Result<()> {
+        if self.cancel_subagent(project, thread, run).await?.is_some() {
+            return Ok(());
+        }
         let mut tx = self.pool.begin().await?;
         let status = steering::lock_run(&mut tx, project, thread, run).await?;
         if status == RunStatus::Held {
@@ -165,7 +168,7 @@ impl Store {
         let last = sqlx::query(
             "-- continue_thread: last
              select options from runs
-             where thread_id = $1 and started_at is not null
+             where thread_id = $1 and started_at is not null and parent_run_id is null
              order by completed_at desc nulls last
              limit 1",
         )
@@ -206,7 +209,8 @@ impl Store {
         Ok(self.hint_started(Started { thread_id: thread.clone(), run_id, after_sequence }))
     }
 
-    /// Gives what was used in the thread, but for one run: by its other runs, by side questions and for titles.
+    /// Gives what was used in the thread, but for one run and the agents it has called: by its other runs, by side
+    /// questions and for titles.
     ///
     /// Tokens and money are the thread's own sums, which everything is added to; turns and time are those of runs.
     pub async fn used_by_others(&self, thread: &ThreadId, run: Option<&RunId>) -> Result<Used> {
@@ -218,12 +222,19 @@ impl Store {
                  (t.cache_write_tokens - coalesce(own.cache_write_tokens, 0))::bigint as cache_write_tokens,
                  (t.cost_micro_usd - coalesce(own.cost_micro_usd, 0))::bigint as cost_micro_usd,
                  (
-                     select coalesce(sum(turns), 0)::bigint from runs where thread_id = $1 and id is distinct from $2
+                     select coalesce(sum(turns), 0)::bigint from runs
+                     where thread_id = $1 and coalesce(root_run_id, id) is distinct from $2
                  ) as turns,
                  (
-                     select coalesce(sum(worked_ms), 0)::bigint from runs where thread_id = $1 and id is distinct from $2
+                     select coalesce(sum(worked_ms), 0)::bigint from runs
+                     where thread_id = $1 and id is distinct from $2 and parent_run_id is null
                  ) as worked_ms
-             from threads t left join runs own on own.thread_id = t.id and own.id = $2
+             from threads t left join lateral (
+                 select sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens,
+                     sum(cache_read_tokens) as cache_read_tokens, sum(cache_write_tokens) as cache_write_tokens,
+                     sum(cost_micro_usd) as cost_micro_usd
+                 from runs where id = $2 or root_run_id = $2
+             ) own on true
              where t.id = $1",
         )
         .bind(thread.as_str())
@@ -249,7 +260,7 @@ impl Store {
                      where seen_at > now() - interval '1 minute'
                  ) as capacity
              from runs
-             where status in ('queued', 'running')",
+             where status in ('queued', 'running') and parent_run_id is null",
         )
         .bind(project.as_str())
         .fetch_one(&self.pool)

@@ -119,7 +119,7 @@ impl Store {
              insert into transcript (thread_id, position, run_id, role, blocks, created_at)
              select $2, position, run_id, role, blocks, created_at
              from transcript
-             where thread_id = $1 and ($3::bigint is null or position <= $3)",
+             where thread_id = $1 and branch is null and ($3::bigint is null or position <= $3)",
         )
         .bind(original.as_str())
         .bind(id.as_str())

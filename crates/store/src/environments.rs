@@ -195,6 +195,8 @@ impl Store {
              where threads.id = runs.thread_id
                and threads.environment_id = $1
                and threads.project_id = $2
+               -- What it has called ends with it.
+               and runs.parent_run_id is null
                and runs.status not in ('held', 'completed', 'failed', 'cancelled')
              returning runs.id, runs.status, runs.thread_id",
         )

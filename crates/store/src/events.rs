@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ThreadId,
+    RunId, ThreadId,
     event::{Event, Recorded},
 };
 use sqlx::{Row, postgres::PgRow};
@@ -40,7 +40,36 @@ impl Store {
         Ok(self.read_log(thread, after, before, limit).await?.events)
     }
 
-    /// The same, and tells what of it is gone.
+    /// Gives those of one run, in order: of one that another run has called, those told of it.
+    pub async fn list_run_events(
+        &self,
+        thread: &ThreadId,
+        run: &RunId,
+        after: i64,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<Recorded>> {
+        let rows = sqlx::query(
+            "-- list_run_events
+             select * from events
+             where thread_id = $1
+               and sequence > $3
+               and sequence < $4
+               and (branch = $2 or (run_id = $2 and branch is null))
+             order by sequence
+             limit $5",
+        )
+        .bind(thread.as_str())
+        .bind(run.as_str())
+        .bind(after)
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Gives up to `limit` of the events with `after < sequence < before`, and tells what of them is gone.
     pub async fn read_log(&self, thread: &ThreadId, after: i64, before: Option<i64>, limit: i64) -> Result<Part> {
         let before = before.unwrap_or(i64::MAX);
         // One statement: between two of them more could be forgotten.

@@ -10,6 +10,7 @@ use domain::{
     MessageId, RunId, ThreadId,
     event::{Delta, Event, Steering},
     run::{Outcome, Run, Spent},
+    subagent::Subagent,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -23,7 +24,7 @@ use crate::{
     permissions::{self, NewRequest},
     queue,
     row::{ReadColumn, to_json},
-    runs, steering,
+    runs, steering, subagents,
 };
 
 /// The right to write one run's progress. It is a value, and there is one of it: whoever drives the run owns it.
@@ -37,6 +38,8 @@ pub struct Lease {
     /// Notes that waited for the model, as the last checkpoint saw it.
     steers: i32,
     is_pause_requested: bool,
+    /// Who the run is in the log, if another run has called it.
+    pub(crate) subagent: Option<Subagent>,
 }
 
 impl Lease {
@@ -65,6 +68,12 @@ impl Lease {
 pub struct Renewal {
     pub run_id: RunId,
     token: Uuid,
+}
+
+impl Renewal {
+    pub(crate) fn token(&self) -> Uuid {
+        self.token
+    }
 }
 
 /// A run that was claimed.
@@ -101,6 +110,8 @@ pub struct Checkpoint {
     pub taken: Vec<String>,
     /// Notes that the entries above give to the model; each becomes a message of the thread.
     pub steering: Vec<Steering>,
+    /// Agents in the background of which the entries above tell the model what they came to.
+    pub told: Vec<RunId>,
     /// What calls cost, beside the turn.
     pub cost: domain::MicroUsd,
     /// The model that the run goes on with from here, whoever takes it up.
@@ -130,7 +141,8 @@ impl Store {
         // Two servers at once see the same runs as the oldest of a project, so together they do not exceed its limit.
         let picked = if per_project == 0 {
             "select id from runs
-             where status = 'queued' or (status = 'running' and lease_until < now())
+             where parent_run_id is null
+               and (status = 'queued' or (status = 'running' and lease_until < now()))
              order by queued_at
              limit $1
              for update skip locked"
@@ -139,11 +151,12 @@ impl Store {
              from runs r left join (
                  select q.id, row_number() over (partition by q.project_id order by q.queued_at, q.id) + (
                      select count(*) from runs b
-                     where b.project_id = q.project_id and b.status = 'running'
+                     where b.project_id = q.project_id and b.status = 'running' and b.parent_run_id is null
                  ) as place
-                 from runs q where q.status = 'queued'
+                 from runs q where q.status = 'queued' and q.parent_run_id is null
              ) p on p.id = r.id
-             where (r.status = 'queued' and p.place <= $5) or (r.status = 'running' and r.lease_until < now())
+             where r.parent_run_id is null
+               and ((r.status = 'queued' and p.place <= $5) or (r.status = 'running' and r.lease_until < now()))
              order by r.queued_at
              limit $1
              for update of r skip locked"
@@ -289,7 +302,10 @@ impl Store {
     pub async fn checkpoint(&self, lease: &mut Lease, checkpoint: &Checkpoint) -> Result<i64> {
         let (roles, blocks): (Vec<_>, Vec<_>) =
             checkpoint.transcript.iter().map(|(role, blocks)| (*role, blocks.as_str())).unzip();
-        let events: Vec<_> = checkpoint.events.iter().map(to_text).collect();
+        let events: Vec<_> = match &lease.subagent {
+            None => checkpoint.events.iter().map(to_text).collect(),
+            agent => checkpoint.events.iter().map(|event| to_text(&event.clone().told_of(agent.as_ref()))).collect(),
+        };
         let turn = checkpoint.turn.as_ref();
         let requests = &checkpoint.requests;
         let mut spent = turn.map(|turn| turn.spent).unwrap_or_default();
@@ -314,8 +330,20 @@ impl Store {
                      cache_write_tokens = r.cache_write_tokens + $12,
                      cost_micro_usd = r.cost_micro_usd + $13
                  where r.id = $1 and r.lease_token = $2 and r.status = 'running' and r.checkpoints = $16
-                 returning r.id, r.thread_id, r.project_id, r.turns, r.steers, r.pause_requested_at,
-                     r.options ->> 'key_id' as key_id
+                 returning r.id, r.thread_id, r.project_id, r.turns, r.steers, r.root_run_id,
+                     case when r.root_run_id is not null then r.id end as branch,
+                     -- An agent that was called stands still with the run at the top.
+                     coalesce(
+                         r.pause_requested_at,
+                         (select root.pause_requested_at from runs root where root.id = r.root_run_id)
+                     ) as pause_requested_at,
+                     r.options ->> 'key_id' as key_id,
+                     r.options -> 'subagent' ->> 'agent_id' as agent_id
+             ), told as (
+                 update runs c
+                 set told_at = now()
+                 from run
+                 where c.parent_run_id = run.id and c.id = any($31)
              ), thread as (
                  update threads t
                  set last_sequence = t.last_sequence + cardinality($3::text[]),
@@ -336,13 +364,13 @@ impl Store {
                      t.last_sequence - cardinality($3::text[]) as sequence,
                      t.last_position - cardinality($4::text[]) as position
              ), new_events as (
-                 insert into events (thread_id, sequence, run_id, event)
-                 select thread.id, thread.sequence + e.n, $1, e.event
-                 from thread, unnest($3::text[]) with ordinality as e(event, n)
+                 insert into events (thread_id, sequence, run_id, event, branch)
+                 select thread.id, thread.sequence + e.n, coalesce(run.root_run_id, run.id), e.event, run.branch
+                 from run, thread, unnest($3::text[]) with ordinality as e(event, n)
              ), new_transcript as (
-                 insert into transcript (thread_id, position, run_id, role, blocks)
-                 select thread.id, thread.position + b.n, $1, b.role, b.blocks
-                 from thread, unnest($4::text[], $5::text[]) with ordinality as b(role, blocks, n)
+                 insert into transcript (thread_id, position, run_id, role, blocks, branch)
+                 select thread.id, thread.position + b.n, run.id, b.role, b.blocks, run.branch
+                 from run, thread, unnest($4::text[], $5::text[]) with ordinality as b(role, blocks, n)
              ), new_requests as (
                  insert into permission_requests (id, thread_id, project_id, run_id, call_id, tool, input, rule,
                      unanswered, expires_at)
@@ -375,7 +403,8 @@ impl Store {
              ), charge as (
                  insert into charges (project_id, thread_id, run_id, environment_id, agent_id, key_id, kind, model,
                      input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_micro_usd)
-                 select run.project_id, run.thread_id, run.id, thread.environment_id, thread.agent_id, run.key_id,
+                 select run.project_id, run.thread_id, run.id, thread.environment_id,
+                     case when run.branch is null then thread.agent_id else run.agent_id end, run.key_id,
                      case when $6::text is null then 'tool' when $21 then 'compaction' else 'reply' end,
                      $6, $9, $10, $11, $12, $13
                  from run, thread
@@ -415,6 +444,7 @@ impl Store {
         .bind(requests.iter().map(|request| request.ttl.as_millis() as i64).collect::<Vec<_>>())
         .bind(&checkpoint.taken)
         .bind(checkpoint.fallback_model.as_deref())
+        .bind(checkpoint.told.iter().map(RunId::as_str).collect::<Vec<_>>())
         .fetch_optional(&self.pool)
         .await?;
         let last_sequence = match row {
@@ -483,7 +513,10 @@ impl Store {
     /// After `Unavailable` it may or may not have been written; a second call then says `LeaseLost` if it was.
     pub async fn finish_run(&self, lease: &Lease, outcome: &Outcome, spent: Spent) -> Result<()> {
         let mut tx = self.pool.begin().await?;
-        let finished = finish(&mut tx, &lease.run_id, Some(lease.token), outcome, spent).await?;
+        let finished = match &lease.subagent {
+            None => finish(&mut tx, &lease.run_id, Some(lease.token), outcome, spent).await?,
+            Some(agent) => subagents::finish(&mut tx, agent, Some(lease.token), outcome, spent).await?,
+        };
         let finished = finished.ok_or(Error::LeaseLost)?;
         tx.commit().await?;
         self.hint_finished(&lease.thread_id, &finished);
@@ -503,7 +536,7 @@ impl Store {
     }
 }
 
-fn read_claimed(row: &PgRow) -> Result<Claimed> {
+pub(crate) fn read_claimed(row: &PgRow) -> Result<Claimed> {
     let run = runs::read(row)?;
     let lease = Lease {
         run_id: run.id.clone(),
@@ -512,6 +545,7 @@ fn read_claimed(row: &PgRow) -> Result<Claimed> {
         checkpoints: row.try_get("checkpoints")?,
         steers: run.steers,
         is_pause_requested: run.is_pause_requested,
+        subagent: run.subagent(),
     };
     Ok(Claimed { lease, run, last_sequence: row.try_get("last_sequence")? })
 }
@@ -536,6 +570,8 @@ pub(crate) async fn finish(
     outcome: &Outcome,
     spent: Spent,
 ) -> Result<Option<Finished>> {
+    // What it has called ends with it, before its last event. As a rule that has happened long since.
+    subagents::end_all(connection, run, token).await?;
     // A NUL is fine in the JSON of events but in no text column; a model may well say one.
     let outcome = &without_nul(outcome);
     let content = match outcome {
@@ -629,7 +665,7 @@ pub(crate) async fn finish(
     Ok(Some(finished))
 }
 
-fn without_nul(outcome: &Outcome) -> Outcome {
+pub(crate) fn without_nul(outcome: &Outcome) -> Outcome {
     let clean = |text: &String| text.replace('\0', "\u{fffd}");
     match outcome {
         Outcome::Completed { content } => Outcome::Completed { content: clean(content) },

@@ -48,6 +48,7 @@ pub mod snapshots;
 pub mod states;
 pub mod steering;
 pub mod steps;
+pub mod subagents;
 pub mod tail;
 pub mod threads;
 pub mod titles;

@@ -16,7 +16,7 @@ use domain::{
 use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::{Error, Result, Store, events::to_text, leases::Lease, row::ReadColumn};
+use crate::{Error, Result, Store, events::to_text, leases::Lease, row::ReadColumn, subagents};
 
 /// A call to be asked about.
 #[derive(Debug, Clone)]
@@ -142,8 +142,8 @@ impl Store {
     /// Decides a request by a wish, or by its expiry; past that, every wish finds it denied.
     async fn settle(&self, run: &RunId, request: &PermissionRequestId, wish: Option<&Wish>) -> Result<Settled> {
         let mut tx = self.pool.begin().await?;
-        // First the run: whoever parks, finishes or decides another request of it waits here.
-        sqlx::query("select 1 from runs where id = $1 for update").bind(run.as_str()).execute(&mut *tx).await?;
+        // First the run: whoever parks, finishes or decides another request of it waits here. And those that have called it.
+        let agent = subagents::lock_chain(&mut tx, run).await?;
         let row = sqlx::query("select *, expires_at <= now() as is_late from permission_requests where id = $1")
             .bind(request.as_str())
             .fetch_one(&mut *tx)
@@ -185,12 +185,17 @@ impl Store {
                      status = case when r.status = 'waiting' and r.open_requests = 1 then 'queued' else r.status end
                  from decided
                  where r.id = decided.run_id
-                 returning r.id, r.status, r.open_requests
+                 returning r.id, r.status, r.open_requests, r.root_run_id
              ), thread as (
                  update threads t
                  set last_sequence = t.last_sequence + 1,
                      status = case
-                         when run.status = 'queued' or (run.status = 'paused' and run.open_requests = 0) then 'running'
+                         -- Beside the run others may wait: agents that the same run has called.
+                         when (run.status = 'queued' or (run.status = 'paused' and run.open_requests = 0))
+                             and not exists (
+                                 select 1 from permission_requests o
+                                 where o.thread_id = t.id and o.decided_at is null and o.id <> $1
+                             ) then 'running'
                          else t.status
                      end,
                      updated_at = now()
@@ -198,8 +203,10 @@ impl Store {
                  where t.id = decided.thread_id
                  returning t.id, t.last_sequence
              ), new_event as (
-                 insert into events (thread_id, sequence, run_id, event)
-                 select thread.id, thread.last_sequence, run.id, $6 from thread, run
+                 insert into events (thread_id, sequence, run_id, event, branch)
+                 select thread.id, thread.last_sequence, coalesce(run.root_run_id, run.id), $6,
+                     case when run.root_run_id is not null then run.id end
+                 from thread, run
              )
              select decided.*, thread.last_sequence, run.status from decided, thread, run",
         )
@@ -208,14 +215,18 @@ impl Store {
         .bind(decided.by.as_str())
         .bind(&decided.reason)
         .bind(&decided.updated_input)
-        .bind(to_text(&Event::PermissionDecided { decided: decided.clone() }))
+        .bind(to_text(&Event::PermissionDecided { decided: decided.clone() }.told_of(agent.as_ref())))
         .fetch_one(&mut *tx)
         .await?;
         let request = read(&row)?;
         let sequence = row.try_get("last_sequence")?;
+        let is_queued = row.try_get::<&str, _>("status")? == "queued";
+        if is_queued && agent.is_some() {
+            subagents::wake_callers(&mut tx, run).await?;
+        }
         tx.commit().await?;
         self.hub.hint_events(&request.thread_id, sequence);
-        if row.try_get::<&str, _>("status")? == "queued" {
+        if is_queued {
             self.hub.hint_work();
         }
         // A wish that came too late decided nothing, though its coming did.
@@ -333,6 +344,8 @@ async fn append(tx: &mut PgConnection, run: &RunId, events: &[Event], entries: &
     if events.is_empty() && entries.is_empty() {
         return Ok(());
     }
+    let agent = subagents::find(tx, run).await?;
+    let events = events.iter().map(|event| to_text(&event.clone().told_of(agent.as_ref())));
     sqlx::query(
         "-- append
          with thread as (
@@ -342,18 +355,19 @@ async fn append(tx: &mut PgConnection, run: &RunId, events: &[Event], entries: &
              from runs r
              where r.id = $1 and t.id = r.thread_id
              returning t.id, t.last_sequence - cardinality($2::text[]) as sequence,
-                 t.last_position - cardinality($3::text[]) as position
+                 t.last_position - cardinality($3::text[]) as position,
+                 coalesce(r.root_run_id, r.id) as run_id, case when r.root_run_id is not null then r.id end as branch
          ), new_events as (
-             insert into events (thread_id, sequence, run_id, event)
-             select thread.id, thread.sequence + e.n, $1, e.event
+             insert into events (thread_id, sequence, run_id, event, branch)
+             select thread.id, thread.sequence + e.n, thread.run_id, e.event, thread.branch
              from thread, unnest($2::text[]) with ordinality as e(event, n)
          )
-         insert into transcript (thread_id, position, run_id, role, blocks)
-         select thread.id, thread.position + b.n, $1, 'user', b.blocks
+         insert into transcript (thread_id, position, run_id, role, blocks, branch)
+         select thread.id, thread.position + b.n, $1, 'user', b.blocks, thread.branch
          from thread, unnest($3::text[]) with ordinality as b(blocks, n)",
     )
     .bind(run.as_str())
-    .bind(events.iter().map(to_text).collect::<Vec<_>>())
+    .bind(events.collect::<Vec<_>>())
     .bind(entries)
     .execute(tx)
     .await?;

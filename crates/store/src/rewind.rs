@@ -137,7 +137,7 @@ pub(crate) async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cu
             "-- find_kept: of no run
              select coalesce(min(t.position) - 1, (select last_position from threads where id = $1))
              from transcript t join messages m on m.thread_id = t.thread_id and m.run_id = t.run_id
-             where t.thread_id = $1 and m.position >= $2 and m.superseded_at is null",
+             where t.thread_id = $1 and t.branch is null and m.position >= $2 and m.superseded_at is null",
         )
         .bind(thread.as_str())
         .bind(cut.position)
@@ -167,6 +167,7 @@ pub(crate) async fn find_kept(tx: &mut PgConnection, thread: &ThreadId, cut: &Cu
              select min(t.position) as position
              from transcript t join runs r on r.id = t.run_id, run
              where t.thread_id = $1
+               and t.branch is null
                and (
                    r.after_sequence > run.after_sequence
                    -- What a copied thread's own runs wrote is later than all that was copied.

@@ -22,6 +22,7 @@ use crate::{
     rewind::{self, Rewind},
     row::{ReadColumn, to_json},
     secrets::{self, SealedSecrets},
+    subagents,
     threads::{self, NewThread},
 };
 
@@ -54,6 +55,15 @@ pub struct Started {
     pub run_id: RunId,
     /// The run's events are those after this number.
     pub after_sequence: i64,
+}
+
+/// Which runs of a thread are listed.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    pub status: Option<RunStatus>,
+    pub kind: Option<RunKind>,
+    /// Those that this run has called; without it those that nobody has called.
+    pub parent: Option<RunId>,
 }
 
 impl Store {
@@ -158,21 +168,21 @@ impl Store {
         order: Order,
         page: Page,
     ) -> Result<Paged<Run>> {
-        self.list_runs_of(project, thread, status, None, order, page).await
+        self.list_runs_of(project, thread, &RunFilter { status, ..RunFilter::default() }, order, page).await
     }
 
-    /// The same of one kind.
+    /// The same, of some of them.
     pub async fn list_runs_of(
         &self,
         project: &ProjectId,
         thread: &ThreadId,
-        status: Option<RunStatus>,
-        kind: Option<RunKind>,
+        only: &RunFilter,
         order: Order,
         page: Page,
     ) -> Result<Paged<Run>> {
         let filter = "r.project_id = $1 and r.thread_id = $2 and ($3::text is null or r.status = $3)
-               and ($4::text is null or coalesce(r.options ->> 'kind', 'message') = $4)";
+               and ($4::text is null or coalesce(r.options ->> 'kind', 'message') = $4)
+               and r.parent_run_id is not distinct from $5";
         // A thread's events are numbered in the order of its runs.
         let order = match order {
             Order::OldestFirst => "asc",
@@ -184,12 +194,13 @@ impl Store {
              from runs r join threads t on t.id = r.thread_id
              where {filter}
              order by r.after_sequence {order}
-             limit $5 offset $6"
+             limit $6 offset $7"
         )))
         .bind(project.as_str())
         .bind(thread.as_str())
-        .bind(status.map(RunStatus::as_str))
-        .bind(kind.map(RunKind::as_str))
+        .bind(only.status.map(RunStatus::as_str))
+        .bind(only.kind.map(RunKind::as_str))
+        .bind(only.parent.as_ref().map(RunId::as_str))
         .bind(page.limit)
         .bind(page.offset)
         .fetch_all(&self.pool)
@@ -200,8 +211,9 @@ impl Store {
         )))
         .bind(project.as_str())
         .bind(thread.as_str())
-        .bind(status.map(RunStatus::as_str))
-        .bind(kind.map(RunKind::as_str))
+        .bind(only.status.map(RunStatus::as_str))
+        .bind(only.kind.map(RunKind::as_str))
+        .bind(only.parent.as_ref().map(RunId::as_str))
         .fetch_one(&self.pool)
         .await?;
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
@@ -246,6 +258,7 @@ pub(crate) async fn stop_active(
              cancel_reason = case when cancel_requested_at is null then $3 else cancel_reason end
          where project_id = $1
            and thread_id = $2
+           and parent_run_id is null
            and status not in ('held', 'completed', 'failed', 'cancelled')
          returning id, status",
     )
@@ -488,15 +501,21 @@ pub(crate) async fn remember(
 
 /// Reads a run joined with its thread's environment and agent.
 pub(crate) fn read(row: &PgRow) -> Result<Run> {
+    let options: RunOptions = row.json("options")?;
+    let agent_id = match &options.subagent {
+        // It is another agent than the thread's.
+        Some(task) => task.agent_id.clone(),
+        None => row.parse_optional("agent_id")?,
+    };
     Ok(Run {
         id: row.parse("id")?,
         thread_id: row.parse("thread_id")?,
         project_id: row.parse("project_id")?,
         environment_id: row.parse::<EnvironmentId>("environment_id")?,
-        agent_id: row.parse_optional("agent_id")?,
+        agent_id,
         message_id: row.parse_optional("message_id")?,
         status: row.parse("status")?,
-        options: row.json("options")?,
+        options,
         attempt: row.try_get("attempt")?,
         fruitless_attempts: row.try_get("fruitless_attempts")?,
         first_sequence: row.try_get::<i64, _>("after_sequence")? + 1,
@@ -511,6 +530,7 @@ pub(crate) fn read(row: &PgRow) -> Result<Run> {
         steers: row.try_get("steers")?,
         worked: Duration::from_millis(row.try_get::<i64, _>("worked_ms")?.unsigned_abs()),
         parked_at: row.try_get("parked_at")?,
+        place: subagents::read_place(row)?,
         queued_at: row.try_get("queued_at")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,

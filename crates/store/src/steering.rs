@@ -61,7 +61,7 @@ pub(crate) async fn lock_run(
 ) -> Result<RunStatus> {
     let row = sqlx::query(
         "-- lock_run
-         select status from runs where id = $1 and thread_id = $2 and project_id = $3 for update",
+         select status, parent_run_id from runs where id = $1 and thread_id = $2 and project_id = $3 for update",
     )
     .bind(run.as_str())
     .bind(thread.as_str())
@@ -69,6 +69,9 @@ pub(crate) async fn lock_run(
     .fetch_optional(tx)
     .await?
     .ok_or_else(|| Error::not_found("Run", run))?;
+    if row.try_get::<Option<&str>, _>("parent_run_id")?.is_some() {
+        return Err(Error::State("the run was called by another one: it can be cancelled, and nothing else".into()));
+    }
     row.parse("status")
 }
 
@@ -81,7 +84,8 @@ pub(crate) async fn lock_active(
     let row = sqlx::query(
         "-- lock_active
          select id, status from runs
-         where project_id = $1 and thread_id = $2 and status not in ('held', 'completed', 'failed', 'cancelled')
+         where project_id = $1 and thread_id = $2 and parent_run_id is null
+           and status not in ('held', 'completed', 'failed', 'cancelled')
          for update",
     )
     .bind(project.as_str())

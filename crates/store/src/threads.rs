@@ -176,6 +176,7 @@ impl Store {
              set cancel_requested_at = coalesce(cancel_requested_at, now())
              where thread_id = $1
                and project_id = $2
+               and parent_run_id is null
                and status not in ('held', 'completed', 'failed', 'cancelled')
              returning id, status",
         )

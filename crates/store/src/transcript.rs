@@ -15,15 +15,17 @@ pub struct Entry {
     pub blocks: String,
 }
 
-/// What of the transcript of thread `$1` still counts, and where the newest entry is that replaces what is before it.
+/// What of the transcript of thread `$1` still counts, and where the newest entry is that replaces what is before it: of
+/// the thread's own, or of that of the agent's run `$2`.
 pub(crate) const COUNTING: &str = "rewinds as materialized (
      select position, (blocks::json ->> 'keep')::bigint as keep
      from transcript
-     where thread_id = $1 and role = 'rewind'
+     where thread_id = $1 and role = 'rewind' and $2::text is null
  ), counting as (
      select run_id, role, blocks, position
      from transcript t
      where thread_id = $1
+       and branch is not distinct from $2
        and role <> 'rewind'
        and not exists (
            select 1 from rewinds where rewinds.position > t.position and rewinds.keep < t.position
@@ -37,6 +39,11 @@ impl Store {
     /// entry on that replaces what is before it. What the thread was rewound behind is left out, and so is a replacement
     /// that came after it.
     pub async fn load_transcript(&self, thread: &ThreadId) -> Result<Vec<Entry>> {
+        self.load_branch(thread, None).await
+    }
+
+    /// The same of an agent that was called in the thread, by its run.
+    pub async fn load_branch(&self, thread: &ThreadId, branch: Option<&RunId>) -> Result<Vec<Entry>> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- load_transcript
              with {COUNTING}
@@ -46,6 +53,7 @@ impl Store {
              order by position"
         )))
         .bind(thread.as_str())
+        .bind(branch.map(RunId::as_str))
         .fetch_all(&self.pool)
         .await?;
         rows.iter()

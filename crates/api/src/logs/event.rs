@@ -10,7 +10,7 @@ use serde_json::json;
 use super::entry::LogEntry;
 use crate::{
     history::Call,
-    wire_event::{Kind, render},
+    wire_event::{Kind, SubagentView, render},
 };
 
 /// Gives the lines that tell of an event: one or none.
@@ -27,6 +27,16 @@ pub(super) fn lines(recorded: &Recorded, began_at: Option<DateTime<Utc>>, with_c
             vec![LogEntry { is_reasoning: true, ..line(text, LogLevel::Info, "reasoning") }]
         }
         Event::ItemCompleted { item: Item::ToolCall(call) } => vec![of_call(recorded, call)],
+        // What an agent said and did is told as its own; the rest of it is lines in streams.
+        Event::Subagent { agent, event } if matches!(**event, Event::ItemCompleted { .. }) => {
+            let inner = Recorded { event: (**event).clone(), ..recorded.clone() };
+            let own = |line: LogEntry| {
+                let mut metadata = line.metadata.unwrap_or_else(|| json!({}));
+                metadata["subagentInvocation"] = json!(SubagentView::from(agent));
+                LogEntry { role: "execution_log", is_llm_response: false, metadata: Some(metadata), ..line }
+            };
+            lines(&inner, began_at, true).into_iter().map(own).collect()
+        }
         Event::RunStarted => vec![line("The run began.", LogLevel::Info, "startup")],
         Event::ComputerStarting => vec![line("The computer is being started.", LogLevel::Info, "startup")],
         Event::RunFinished { outcome, .. } => vec![match outcome {
@@ -41,7 +51,10 @@ pub(super) fn lines(recorded: &Recorded, began_at: Option<DateTime<Utc>>, with_c
         _ => render(recorded, began_at)
             .into_iter()
             .filter_map(|event| match event.kind {
-                Kind::Log { log } => Some(LogEntry::new(log.message, log.level, &log.event_type, at)),
+                Kind::Log { log } => Some(LogEntry {
+                    metadata: log.metadata,
+                    ..LogEntry::new(log.message, log.level, &log.event_type, at)
+                }),
                 _ => None,
             })
             .collect(),
@@ -89,6 +102,7 @@ fn event_type(detail: Option<&Detail>) -> &'static str {
         Some(Detail::FileWrite { .. } | Detail::Image { .. }) => "file_change",
         Some(Detail::Todos { .. }) => "planning",
         Some(Detail::Mcp { .. }) => "mcp_tool_call",
+        Some(Detail::Agent(_)) => "subagent_invocation",
         Some(Detail::FileRead { .. } | Detail::Search { .. } | Detail::Fetch { .. } | Detail::WebSearch { .. })
         | None => "tool_call",
     }

@@ -106,6 +106,18 @@ enum ToolView {
         query: String,
         results: Vec<HitView>,
     },
+    /// An agent that was called: a run of its own.
+    Subagent {
+        run_id: String,
+        name: String,
+        description: String,
+        /// `completed`, `failed` or `cancelled`.
+        status: String,
+        turns: i32,
+        calls: i32,
+        total_tokens: i64,
+        cost_usd: f64,
+    },
     ImageGenerationSkill {
         file_path: String,
         media_type: String,
@@ -202,6 +214,16 @@ impl From<&Detail> for ToolView {
                 let results = hits.into_iter().map(|hit| HitView { title: hit.title, url: hit.url, date: hit.date });
                 Self::WebSearch { query, results: results.collect() }
             }
+            Detail::Agent(called) => Self::Subagent {
+                run_id: called.run_id.into(),
+                name: called.name,
+                description: called.description,
+                status: called.status,
+                turns: called.turns,
+                calls: called.calls,
+                total_tokens: called.tokens,
+                cost_usd: called.cost.as_usd(),
+            },
             Detail::Image { path, is_new, media_type, width, height, bytes } => Self::ImageGenerationSkill {
                 file_path: path,
                 media_type,
@@ -231,6 +253,7 @@ fn change(detail: &Detail) -> Option<ChangeView> {
             deletions: 0,
         }),
         Detail::Command { .. }
+        | Detail::Agent(_)
         | Detail::FileRead { .. }
         | Detail::Search { .. }
         | Detail::Todos { .. }

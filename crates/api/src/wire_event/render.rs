@@ -8,15 +8,16 @@ use domain::{
     RunId, ThreadId,
     event::{DecidedCall, Delta, Event, Item, LogLevel, Recorded, Steering},
     run::{Outcome, Spent},
+    subagent::Subagent,
 };
-
+use serde_json::json;
 use store::events::Gap;
 
 use crate::permissions::reason;
 
 use super::{
-    AskedView, CompactedView, CreatedThread, DecidedView, DeltaView, FailureView, Kind, LogView, Origin, ResponseView,
-    RunSummary, SteeringView, Tokens, Usage, WireEvent,
+    AskedView, CompactedView, CreatedThread, DecidedView, DeltaView, FailureView, Kind, LogView, Nested, Origin,
+    ResponseView, RunSummary, SteeringView, SubagentView, Tokens, Usage, WireEvent,
 };
 
 /// What the web client of the platform takes for a cancellation.
@@ -88,6 +89,7 @@ pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>)
             vec![line, Kind::ContextCompacted { context }]
         }
         Event::RunFinished { outcome, spent } => finished(id, outcome, *spent),
+        Event::Subagent { agent, event } => return render_subagent(recorded, agent, event, run_started_at),
     };
     let origin = Origin {
         thread_id: recorded.thread_id.to_string(),
@@ -99,8 +101,52 @@ pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>)
         kind,
         sequence: (n == last).then_some(recorded.sequence),
         origin: Some(origin.clone()),
+        nested: None,
     };
     kinds.into_iter().enumerate().map(event).collect()
+}
+
+/// Gives the same of what happened to an agent which the run has called. Its beginning and its end are lines: a client that
+/// knows no agents must not take them for those of the run.
+fn render_subagent(
+    recorded: &Recorded,
+    agent: &Subagent,
+    event: &Event,
+    run_started_at: Option<DateTime<Utc>>,
+) -> Vec<WireEvent> {
+    let line = |level, what: String| {
+        let message = format!("{}: {what}", agent_title(agent));
+        vec![WireEvent::of(log(recorded, run_started_at, level, "subagent_invocation", message))]
+    };
+    let mut rendered = match event {
+        Event::RunQueued => line(LogLevel::Info, "was called".to_owned()),
+        Event::RunStarted => line(LogLevel::Info, "began".to_owned()),
+        Event::RunFinished { outcome, .. } => match outcome {
+            Outcome::Completed { .. } => line(LogLevel::Success, "is done".to_owned()),
+            Outcome::Failed { message, .. } => line(LogLevel::Error, format!("failed: {message}")),
+            Outcome::Cancelled | Outcome::Interrupted => line(LogLevel::Warning, "was stopped".to_owned()),
+        },
+        other => render(&Recorded { event: other.clone(), ..recorded.clone() }, run_started_at),
+    };
+    let view = SubagentView::from(agent);
+    let last = rendered.len() - 1;
+    for (n, event) in rendered.iter_mut().enumerate() {
+        if let Kind::Log { log } = &mut event.kind {
+            log.metadata = Some(json!({"subagentInvocation": view}));
+        }
+        event.sequence = (n == last).then_some(recorded.sequence);
+        event.origin = Some(Origin {
+            thread_id: recorded.thread_id.to_string(),
+            run_id: recorded.run_id.as_ref().map(ToString::to_string),
+            timestamp: recorded.created_at.into(),
+        });
+        event.nested = Some(Nested { parent_tool_use_id: agent.call_id.clone(), subagent: view.clone() });
+    }
+    rendered
+}
+
+fn agent_title(agent: &Subagent) -> String {
+    if agent.description.is_empty() { agent.name.clone() } else { format!("{} ({})", agent.name, agent.description) }
 }
 
 /// Gives the event that clients see of a delta.
@@ -110,13 +156,13 @@ pub(crate) fn render_delta(delta: Delta) -> WireEvent {
         Delta::Thinking(text) => Kind::ReasoningDelta { delta: DeltaView { text } },
         Delta::ToolOutput { call_id, text } => Kind::ToolOutputDelta { item_id: call_id, delta: DeltaView { text } },
     };
-    WireEvent { kind, sequence: None, origin: None }
+    WireEvent::of(kind)
 }
 
 /// Gives the event that tells of others that are gone. It has the number of the last of them, to resume after.
 pub(crate) fn render_gap(thread: &ThreadId, gap: Gap) -> WireEvent {
     let origin = Origin { thread_id: thread.to_string(), run_id: None, timestamp: gap.since.into() };
-    WireEvent { kind: Kind::Gap { gap: gap.into() }, sequence: Some(gap.to), origin: Some(origin) }
+    WireEvent { kind: Kind::Gap { gap: gap.into() }, sequence: Some(gap.to), origin: Some(origin), nested: None }
 }
 
 /// Gives the end of a run from what is known of it without its events.

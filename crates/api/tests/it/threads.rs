@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::app::App;
 
+mod agents;
 mod busy;
 mod changing;
 mod connections;

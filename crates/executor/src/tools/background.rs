@@ -59,6 +59,11 @@ struct Input {
     task_id: String,
 }
 
+/// Gives the task that a call is about.
+pub(super) fn task_id(input: &serde_json::value::RawValue) -> Option<String> {
+    input::parse::<Input>("TaskStop", input).ok().map(|input| input.task_id)
+}
+
 pub(super) async fn stop(cx: &Context, input: &serde_json::value::RawValue) -> Result<Outcome, ToolError> {
     let Input { task_id } = input::parse("TaskStop", input)?;
     let unknown = || for_model(format!("There is no background task {:?}.", text::shorten(&task_id, 40)));

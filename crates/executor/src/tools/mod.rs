@@ -5,6 +5,7 @@
 //! with the call, or something that ends the run. Nothing a model writes into an input, and nothing a container answers,
 //! may panic or take unbounded memory here.
 
+pub(crate) mod agent;
 mod background;
 mod bash;
 mod clean;
@@ -41,12 +42,21 @@ const MAX_RESULT_CHARS: usize = 120_000;
 
 /// Tells whether a call of the tool may change files of the workspace. One that is not known may.
 pub(crate) fn changes_files(name: &str) -> bool {
-    !matches!(name, "Glob" | "Grep" | "Read" | "Skill" | "TaskStop" | "TodoWrite" | "WebFetch" | "WebSearch")
+    // What an agent changes is written down as its own doing.
+    !matches!(name, "Agent" | "Glob" | "Grep" | "Read" | "Skill" | "TaskStop" | "TodoWrite" | "WebFetch" | "WebSearch")
 }
 
 /// Tells whether a call of the tool changes the file it names and no other.
 pub(crate) fn writes_one_file(name: &str) -> bool {
     matches!(name, "Edit" | image::NAME | "Write")
+}
+
+/// Gives the task that a call wants stopped.
+pub(crate) fn stopped_task(call: &claude::ToolUse) -> Option<String> {
+    if call.name != "TaskStop" {
+        return None;
+    }
+    background::task_id(call.input.as_deref().ok()?)
 }
 
 /// The tools offered to one run. The same set gives the same definitions, byte for byte, in every process.
@@ -56,6 +66,7 @@ pub struct Tools {
     has_skills: bool,
     has_search: bool,
     images: Option<image::Ability>,
+    has_agents: bool,
 }
 
 /// A call as the model made it, and how it is to be carried out.
@@ -140,7 +151,7 @@ impl Outcome {
 impl Tools {
     /// `has_internet` says whether the run may reach the internet; without, there is no WebFetch.
     pub fn new(has_internet: bool) -> Self {
-        Self { has_internet, has_skills: false, has_search: false, images: None }
+        Self { has_internet, has_skills: false, has_search: false, images: None, has_agents: false }
     }
 
     /// With the tool that gives skills' texts; the run's [`Context`] must have skills.
@@ -161,6 +172,12 @@ impl Tools {
         Self { images, ..self }
     }
 
+    /// With the tool that calls agents, which is carried out by whoever drives the run.
+    #[must_use]
+    pub(crate) fn with_agents(self, has_agents: bool) -> Self {
+        Self { has_agents, ..self }
+    }
+
     pub(crate) fn has_internet(self) -> bool {
         self.has_internet
     }
@@ -170,9 +187,10 @@ impl Tools {
         self.all().map(|(name, description, schema)| definition(name, description, schema)).collect()
     }
 
-    /// Tells whether a call may run beside others of its kind: it only looks. All others keep the order the model gave.
+    /// Tells whether a call may run beside others of its kind: it only looks, or is an agent's work. All others keep the
+    /// order the model gave.
     pub fn is_parallel_safe(self, name: &str) -> bool {
-        matches!(name, "Glob" | "Grep" | "Read" | "Skill" | "WebFetch" | "WebSearch")
+        matches!(name, "Agent" | "Glob" | "Grep" | "Read" | "Skill" | "WebFetch" | "WebSearch")
     }
 
     /// Carries a call out.
@@ -217,6 +235,7 @@ impl Tools {
 
     fn all(self) -> impl Iterator<Item = Definition> {
         let all = [
+            agent::DEFINITION,
             bash::DEFINITION,
             edit::DEFINITION,
             if self.images == Some(image::Ability::Change) { image::CHANGES } else { image::MAKES },
@@ -231,6 +250,7 @@ impl Tools {
             write::DEFINITION,
         ];
         all.into_iter().filter(move |(name, ..)| match *name {
+            "Agent" => self.has_agents,
             image::NAME => self.images.is_some(),
             "Skill" => self.has_skills,
             "WebFetch" => self.has_internet,

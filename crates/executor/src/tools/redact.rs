@@ -95,6 +95,10 @@ impl Redactor {
                 }
                 Detail::WebSearch { query: self.redact(query), hits }
             }
+            Detail::Agent(mut called) => {
+                called.description = self.redact(std::mem::take(&mut called.description));
+                Detail::Agent(called)
+            }
             Detail::Image { path, is_new, media_type, width, height, bytes } => {
                 Detail::Image { path: self.redact(path), is_new, media_type, width, height, bytes }
             }

@@ -1,5 +1,6 @@
 //! Runs on real parts: Postgres, containers, and a model that follows a script and refuses what the real one would.
 
+mod agents;
 mod approvals;
 mod boundaries;
 mod budgets;

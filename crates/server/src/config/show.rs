@@ -27,7 +27,7 @@ impl Loaded {
         let mut text = String::new();
         let sections = [
             "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "search",
-            "images", "mcp", "runs", "events", "limits", "log",
+            "images", "mcp", "runs", "agents", "events", "limits", "log",
         ];
         for section in sections {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };

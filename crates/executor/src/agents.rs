@@ -138,11 +138,10 @@ impl Agents {
         let (agents, call) = (self.clone(), call.clone());
         // On a task of its own: it locks the run's row, and whoever waits for several calls writes that row in between.
         let made: BoxFuture<'static, _> = Box::pin(async move { agents.try_call(&call).await });
-        match self.tasks.spawn(made).await {
-            Ok(Ok(outcome)) => Made::Result(Ok(outcome)),
-            Ok(Err(Unfinished::ForModel(text))) => Made::Result(Err(ToolError::ForModel(text))),
-            Ok(Err(Unfinished::Left(end))) => Made::Left(end),
-            Err(err) => Made::Result(Err(ToolError::ForModel(broken_off(&err)))),
+        match self.tasks.spawn(made).await.unwrap_or_else(|err| Err(broken_off(&err))) {
+            Ok(outcome) => Made::Result(Ok(outcome)),
+            Err(Unfinished::ForModel(text)) => Made::Result(Err(ToolError::ForModel(text))),
+            Err(Unfinished::Left(end)) => Made::Left(end),
         }
     }
 
@@ -200,7 +199,7 @@ impl Agents {
                             "The agent could not be brought to an end: {message}"
                         )));
                     }
-                    Err(err) => return Err(Unfinished::ForModel(broken_off(&err))),
+                    Err(err) => return Err(broken_off(&err)),
                 },
             }
             drop(slot);
@@ -288,10 +287,13 @@ impl Agents {
     }
 }
 
-/// Says that a task came to no end of its own.
-fn broken_off(err: &tokio::task::JoinError) -> String {
+/// Says why a task came to no end of its own: it panicked, or the process is going.
+fn broken_off(err: &tokio::task::JoinError) -> Unfinished {
+    if err.is_cancelled() {
+        return Unfinished::Left(Stop::ShuttingDown.into());
+    }
     tracing::error!(error = err as &dyn std::error::Error, "driving an agent broke off");
-    "The agent broke off by a fault of the server.".to_owned()
+    Unfinished::ForModel("The agent broke off by a fault of the server.".to_owned())
 }
 
 /// Why a call has no result.

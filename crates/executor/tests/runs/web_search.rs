@@ -116,8 +116,9 @@ async fn a_paused_search_goes_on_byte_for_byte_and_is_counted() {
     }
     // One request at ten dollars a thousand, beside its tokens.
     let run = world.store().find_run(&world.database.project, &started.run_id).await.expect("reads").expect("is there");
-    let tokens = run.spent.input_tokens * 2 + run.spent.output_tokens * 10;
-    assert!(run.spent.cost.0 >= 10_000 && run.spent.cost.0 <= 10_000 + 4 * tokens, "{:?}", run.spent);
+    let spent = &run.spent;
+    let tokens = (spent.input_tokens + spent.cache_write_tokens) * 2 + spent.output_tokens * 10;
+    assert!(spent.cost.0 >= 10_000 && spent.cost.0 <= 10_000 + 4 * tokens, "{spent:?}");
     server.stop_soft().await;
     world.end().await;
 }

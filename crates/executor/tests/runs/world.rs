@@ -33,8 +33,12 @@ pub(crate) struct World {
 }
 
 /// A process with an executor, as far as a test needs one: a runtime that can be killed.
+///
+/// It has one thread, so that killing it is one moment: of several, one could still write what it makes of the end of
+/// the others.
 pub(crate) struct Server {
-    runtime: Option<tokio::runtime::Runtime>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    killed: CancellationToken,
     soft: CancellationToken,
     hard: CancellationToken,
     working: tokio::task::JoinHandle<()>,
@@ -98,8 +102,7 @@ impl World {
     ) -> Server {
         let mut runs = Options { poll: Duration::from_millis(20), ..Options::default() };
         change(&mut runs);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut model = claude::Options::new(self.claude.url().parse().expect("a URL"), Some("key".to_owned().into()));
         model.max_retry_delay = Duration::from_millis(20);
         change_model(&mut model);
@@ -131,7 +134,13 @@ impl World {
             );
             executor.run(tokens.0, tokens.1).await;
         });
-        Server { runtime: Some(runtime), soft, hard, working }
+        let killed = CancellationToken::new();
+        let until = killed.clone().cancelled_owned();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(until);
+            runtime.shutdown_background();
+        });
+        Server { thread: Some(thread), killed, soft, hard, working }
     }
 
     /// Starts the container, so that a test need not wait for it later.
@@ -283,7 +292,7 @@ impl Drop for World {
 impl Server {
     /// Ends it as `kill -9` would: nothing is written, nothing is given back.
     pub(crate) fn kill(mut self) {
-        self.runtime.take().expect("is there until now").shutdown_background();
+        self.end();
     }
 
     /// Ends it as a second signal would: runs are given back where they stand.
@@ -291,22 +300,25 @@ impl Server {
         self.soft.cancel();
         self.hard.cancel();
         (&mut self.working).await.expect("ends");
-        self.runtime.take().expect("is there until now").shutdown_background();
     }
 
     /// Ends it as a first signal would: runs reach their next checkpoint.
     pub(crate) async fn stop_soft(mut self) {
         self.soft.cancel();
         (&mut self.working).await.expect("ends");
-        self.runtime.take().expect("is there until now").shutdown_background();
+    }
+
+    fn end(&mut self) {
+        self.killed.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server's thread does not panic");
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.end();
     }
 }
 

@@ -68,6 +68,7 @@ mod trace;
 mod triggers;
 mod undisturbed;
 mod uses;
+mod webhooks;
 mod wire_event;
 
 pub use api::{Api, Previews, Settings, Version};

@@ -24,7 +24,7 @@ says, an empty body is `{}`, unknown keys are ignored, and in a PATCH an absent 
 Every failure is a JSON object with `error`, `message` and, where more is to be told, `code` and `details`. What a key must \
 be allowed is the scope in `x-required-scope`.";
 
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("agents", "Stored instructions, a model and skills."),
     ("skills", "Texts with files that agents read when they need them, and tools that are switched on by name."),
     (
@@ -36,6 +36,7 @@ const TAGS: [(&str, &str); 13] = [
     ("threads", "Conversations. A message starts a run, whose events are streamed."),
     ("schedules", "Work that starts by itself, at the moments of a calendar."),
     ("triggers", "Work that starts when somebody else tells of an event, by a signed webhook."),
+    ("webhooks", "What others are told of, by signed requests to URLs of theirs."),
     ("projects", "The owners of everything. A key opens one."),
     ("costs", "What was spent, and what may be."),
     ("keys", "API keys, and what they may do."),

@@ -20,7 +20,7 @@ use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
     costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
     models, openapi::document, permissions, previews, projects, queue, research, runs, schedules, scopes, search,
-    skills, snapshots, steps, system, threads, timeline, titles, trace, triggers,
+    skills, snapshots, steps, system, threads, timeline, titles, trace, triggers, webhooks,
 };
 
 /// The routes that need no key.
@@ -61,6 +61,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(context::routes())
         .merge(schedules::routes())
         .merge(triggers::routes())
+        .merge(webhooks::routes())
         .merge(keys::routes())
         .merge(projects::routes())
         .merge(costs::routes())

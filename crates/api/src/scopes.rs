@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::{Error, Result, auth::Caller, path::without_mount};
 
 /// First word of the path, what reading wants, what changing wants.
-const AREAS: [(&str, Scope, Scope); 17] = [
+const AREAS: [(&str, Scope, Scope); 18] = [
     ("agents", Scope::AgentsRead, Scope::AgentsWrite),
     ("skills", Scope::AgentsRead, Scope::AgentsWrite),
     ("environments", Scope::EnvironmentsRead, Scope::EnvironmentsWrite),
@@ -27,6 +27,7 @@ const AREAS: [(&str, Scope, Scope); 17] = [
     ("runs", Scope::ThreadsRead, Scope::ThreadsWrite),
     ("schedules", Scope::SchedulesRead, Scope::SchedulesWrite),
     ("triggers", Scope::SchedulesRead, Scope::SchedulesWrite),
+    ("webhooks", Scope::ProjectsRead, Scope::ProjectsWrite),
     ("projects", Scope::ProjectsRead, Scope::ProjectsWrite),
     ("project", Scope::ProjectsRead, Scope::ProjectsWrite),
     ("costs", Scope::BillingRead, Scope::BillingWrite),

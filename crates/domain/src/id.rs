@@ -98,6 +98,10 @@ ids! {
     ExecutionId = "exec";
     /// A trigger: work that starts when somebody else tells of an event.
     TriggerId = "trig";
+    /// A webhook: where somebody is told what happens.
+    WebhookId = "hook";
+    /// Something that a webhook is told.
+    DeliveryId = "delivery";
     /// A build of an environment's image.
     BuildId = "build";
     /// What a caller reported about a thread.

@@ -34,12 +34,13 @@ pub mod subagent;
 pub mod thread;
 pub mod title;
 pub mod trigger;
+pub mod webhook;
 pub mod word;
 
 pub use id::{
-    AgentId, ApiKeyId, BuildId, ChangeId, EnvironmentId, ExecutionId, InvalidId, MessageId, OrganizationId,
+    AgentId, ApiKeyId, BuildId, ChangeId, DeliveryId, EnvironmentId, ExecutionId, InvalidId, MessageId, OrganizationId,
     PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SkillId, SnapshotId,
-    SteeringId, StepId, ThreadId, TriggerId,
+    SteeringId, StepId, ThreadId, TriggerId, WebhookId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

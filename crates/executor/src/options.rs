@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{mcp, tools};
+use crate::{mcp, tools, webhooks};
 
 /// How runs are driven. [`Default`] gives what the default settings file says.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Options {
     pub mcp: mcp::Options,
     /// How the web is searched.
     pub search: SearchOptions,
+    /// How others are told what happened.
+    pub webhooks: webhooks::Options,
     /// Who makes pictures for runs with the skill for it.
     pub images: Option<tools::image::Images>,
     /// Which agents runs may call.
@@ -101,6 +103,7 @@ impl Default for Options {
             git: Arc::default(),
             mcp: mcp::Options::default(),
             search: SearchOptions::default(),
+            webhooks: webhooks::Options::default(),
             images: None,
             agents: AgentOptions::default(),
             concurrent_builds: 2,

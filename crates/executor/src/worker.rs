@@ -21,7 +21,7 @@ use crate::{
     error::End,
     schedules, side_questions,
     stop::{Stop, StopSignal},
-    tools,
+    tools, webhooks,
 };
 
 /// Runs claimed by one statement at most.
@@ -53,11 +53,12 @@ impl Executor {
     /// cancelled, runs are given back where they stand. Returns when no run is held any more.
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
         tokio::select! {
-            _ = futures::future::join4(
+            _ = futures::future::join5(
                 self.work(&soft, &hard),
                 side_questions::work(&self.parts, &soft),
                 schedules::work(&self.parts, &soft),
                 builds::work(&self.parts, &soft),
+                webhooks::work(&self.parts, &soft),
             ) => {}
             never = relay_cancels(&self.parts) => match never {},
             never = announce(&self.parts) => match never {},

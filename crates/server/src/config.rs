@@ -32,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) git: Git,
     pub(crate) builds: Builds,
     pub(crate) mcp: Mcp,
+    pub(crate) webhooks: Webhooks,
     pub(crate) search: Search,
     pub(crate) images: Images,
     pub(crate) runs: Runs,
@@ -220,6 +221,22 @@ pub(crate) struct Mcp {
     pub(crate) max_message: u64,
     #[serde(deserialize_with = "units::whole")]
     pub(crate) max_restarts: u32,
+    pub(crate) allow: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Webhooks {
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) timeout: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) first_pause: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) patience: Duration,
+    #[serde(deserialize_with = "units::duration")]
+    pub(crate) keep: Duration,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) concurrent: u32,
     pub(crate) allow: Vec<String>,
 }
 

@@ -191,7 +191,8 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
     tracker.spawn(reconcile::run(api.store.clone(), api.sandboxes.clone(), soft.clone()));
     let keep = loaded.config.builds.keep;
     tracker.spawn(images::run(api.store.clone(), api.sandboxes.clone(), keep, soft.clone()));
-    tracker.spawn(sweep::run(api.store.clone(), loaded.config.events.retention, soft.clone()));
+    let ages = sweep::Ages { events: loaded.config.events.retention, deliveries: loaded.config.webhooks.keep };
+    tracker.spawn(sweep::run(api.store.clone(), ages, soft.clone()));
     let asking = models::ask(claude, catalogue, runs, api.models.clone());
     tracker.spawn(soft.clone().run_until_cancelled_owned(asking));
     let limits = http::Limits {

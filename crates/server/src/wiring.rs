@@ -209,6 +209,18 @@ fn mcp_options(loaded: &Loaded) -> anyhow::Result<executor::mcp::Options> {
     })
 }
 
+/// How others are told what happened.
+fn webhook_options(loaded: &Loaded) -> anyhow::Result<executor::webhooks::Options> {
+    let settings = &loaded.config.webhooks;
+    Ok(executor::webhooks::Options {
+        concurrent: settings.concurrent as usize,
+        timeout: settings.timeout,
+        first_pause: settings.first_pause,
+        patience: settings.patience,
+        allowed: networks(loaded, "webhooks.allow", &settings.allow)?,
+    })
+}
+
 /// Decides who searches the web for runs with the skill for it.
 pub(crate) fn search_options(config: &Config, claude: &claude::Client) -> anyhow::Result<executor::SearchOptions> {
     use executor::tools::web::search::{Domains, Engine, Search};
@@ -274,6 +286,7 @@ pub(crate) fn executor_options(loaded: &Loaded, search: executor::SearchOptions)
     let settings = &config.runs;
     Ok(executor::Options {
         mcp: mcp_options(loaded)?,
+        webhooks: webhook_options(loaded)?,
         search,
         images: images(config)?,
         agents: executor::AgentOptions {

@@ -11,6 +11,7 @@ use domain::{
     event::{Delta, Event, Steering},
     run::{Outcome, Run, Spent},
     subagent::Subagent,
+    webhook::{Notice, RunPlace},
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -25,6 +26,7 @@ use crate::{
     queue,
     row::{ReadColumn, to_json},
     runs, steering, subagents,
+    webhooks::{self, HAS_WEBHOOKS},
 };
 
 /// The right to write one run's progress. It is a value, and there is one of it: whoever drives the run owns it.
@@ -583,7 +585,7 @@ pub(crate) async fn finish(
         permissions::close(connection, run).await?;
     }
     let event = Event::RunFinished { outcome: outcome.clone(), spent };
-    let row = sqlx::query(
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
         "-- finish
          with run as (
              update runs r
@@ -610,7 +612,7 @@ pub(crate) async fn finish(
                  updated_at = now()
              from run
              where t.id = run.thread_id
-             returning t.id, t.project_id, t.agent_id, t.last_sequence, t.held,
+             returning t.id, t.project_id, t.environment_id, t.agent_id, t.last_sequence, t.held,
                  t.message_count + t.superseded_count as next_message
          ), new_message as (
              insert into messages (id, thread_id, position, role, content, run_id, input_tokens, output_tokens,
@@ -634,8 +636,10 @@ pub(crate) async fn finish(
                and a.id = thread.agent_id
                and (a.last_run_at is null or a.last_run_at < now() - interval '1 minute')
          )
-         select thread.id, thread.last_sequence, thread.held, run.steers from thread, run",
-    )
+         select thread.id, thread.project_id, thread.environment_id, thread.agent_id, thread.last_sequence, thread.held,
+             run.steers, {HAS_WEBHOOKS}
+         from thread, run"
+    )))
     .bind(run.as_str())
     .bind(token)
     .bind(outcome.status().as_str())
@@ -650,6 +654,16 @@ pub(crate) async fn finish(
     let Some(row) = row else { return Ok(None) };
     let mut finished = Finished { last_sequence: row.try_get("last_sequence")?, has_next: false };
     let thread: ThreadId = row.parse("id")?;
+    if row.try_get("has_webhooks")? {
+        let place = RunPlace {
+            run: run.clone(),
+            thread: thread.clone(),
+            environment: row.parse("environment_id")?,
+            agent: row.parse_optional("agent_id")?,
+        };
+        let notice = Notice::RunOver { run: place, outcome: outcome.clone(), spent };
+        webhooks::tell(connection, &row.parse("project_id")?, &notice).await?;
+    }
     let mut held: i32 = row.try_get("held")?;
     if row.try_get::<i32, _>("steers")? > 0
         && let Some(sequence) = steering::settle(connection, &thread, run).await?

@@ -54,6 +54,7 @@ pub mod threads;
 pub mod titles;
 pub mod transcript;
 pub mod triggers;
+pub mod webhooks;
 
 mod row;
 mod starting;

@@ -237,7 +237,8 @@ impl Store {
     ///
     /// After `Unavailable` it may or may not wait; a second call then says `LeaseLost` if it does.
     pub async fn park_waiting(&self, lease: &Lease) -> Result<Parking> {
-        let row = sqlx::query(
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- park_waiting
              with run as (
                  update runs
@@ -255,17 +256,28 @@ impl Store {
                  set status = 'permission_asked', updated_at = now()
                  from run
                  where t.id = run.thread_id
-                 returning t.id
+                 returning t.id, t.project_id, t.environment_id, t.agent_id
              )
-             select id from thread",
-        )
+             select thread.*, {HAS_WEBHOOKS} from thread"
+        )))
         .bind(lease.run_id.as_str())
         .bind(lease.token())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
-        if row.is_some() {
+        if let Some(row) = row {
+            if row.try_get("has_webhooks")? {
+                let place = RunPlace {
+                    run: lease.run_id.clone(),
+                    thread: lease.thread_id.clone(),
+                    environment: row.parse("environment_id")?,
+                    agent: row.parse_optional("agent_id")?,
+                };
+                webhooks::tell(&mut tx, &row.parse("project_id")?, &Notice::RunWaiting(place)).await?;
+            }
+            tx.commit().await?;
             return Ok(Parking::Parked);
         }
+        drop(tx);
         let row = sqlx::query(
             "-- park_waiting: why not
              select cancel_requested_at is not null as is_cancel_requested

@@ -18,3 +18,4 @@ mod system;
 mod tenants;
 mod threads;
 mod triggers;
+mod webhooks;

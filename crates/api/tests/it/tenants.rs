@@ -52,6 +52,9 @@ impl Things {
         let schedule = post("/schedules".into(), daily).await;
         let push = json!({"name": "t", "environmentId": environment, "source": "custom", "event": "*", "action": {}});
         let trigger = post("/triggers".into(), push).await;
+        let webhook = post("/webhooks".into(), json!({"url": "https://example.com"})).await;
+        let webhook = text(&webhook["webhook"]["id"]);
+        let delivery = post(format!("/webhooks/{webhook}/test"), json!({})).await;
         let made_key = post("/api-keys".into(), json!({"name": "k"})).await;
         for name in ["x", "y"] {
             post(format!("/environments/{environment}/files/mkdir"), json!({"path": name})).await;
@@ -88,6 +91,7 @@ impl Things {
                 ("threads", thread),
                 ("schedules", text(&schedule["schedule"]["id"])),
                 ("triggers", text(&trigger["trigger"]["id"])),
+                ("webhooks", webhook),
                 ("projects", project.to_string()),
                 ("api-keys", text(&made_key["id"])),
                 ("admin", text(&made_key["id"])),
@@ -97,6 +101,7 @@ impl Things {
                 ("snapshotId", text(&snapshots["data"][0]["id"])),
                 ("previewId", text(&preview["preview"]["id"])),
                 ("runId", claimed.run.id.to_string()),
+                ("deliveryId", text(&delivery["delivery"]["id"])),
                 ("stepId", text(&steps["data"][0]["id"])),
                 ("request_id", request_id),
             ],

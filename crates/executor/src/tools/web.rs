@@ -14,6 +14,7 @@ pub mod search;
 pub use cache::Cache;
 pub use domain::address::Network as Allowed;
 pub use guard::Client;
+pub(crate) use guard::Guarded;
 
 use domain::event::Detail;
 use serde::Deserialize;

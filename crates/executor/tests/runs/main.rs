@@ -25,4 +25,5 @@ mod skills;
 mod steps;
 mod stopping;
 mod web_search;
+mod webhooks;
 mod world;

@@ -8,6 +8,7 @@ use domain::{
     ExecutionId, ProjectId, ScheduleId,
     schedule::{Execution, ExecutionState, GRACE, MAX_FAILURES, Missed, Overlap, Schedule},
     thread::Thread,
+    webhook::Notice,
 };
 use sqlx::{PgConnection, Row};
 
@@ -17,7 +18,7 @@ use crate::{
     row::ReadColumn,
     runs::Started,
     starting::{self, Work},
-    threads,
+    threads, webhooks,
 };
 
 /// More executions of one schedule than this never wait; a schedule that is slower than its moments would pile them up.
@@ -109,9 +110,11 @@ async fn fire(tx: &mut PgConnection, node: &str, schedule: &Schedule, now: DateT
              where id = $1",
         )
         .bind(schedule.id.as_str())
-        .bind(reason)
-        .execute(tx)
+        .bind(&reason)
+        .execute(&mut *tx)
         .await?;
+        let notice = Notice::SchedulePaused { id: schedule.id.clone(), name: schedule.name.clone(), reason };
+        webhooks::tell(tx, &schedule.project_id, &notice).await?;
         return Ok(None);
     }
     sqlx::query("update schedules set next_run_at = $2, enabled = $3 where id = $1")

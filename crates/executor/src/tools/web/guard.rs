@@ -81,6 +81,16 @@ impl Client {
         self
     }
 
+    /// Gives the client for webhooks, which are sent to more networks than pages come from.
+    ///
+    /// # Errors
+    /// When the TLS library cannot be set up.
+    pub(crate) fn for_webhooks(&self, allowed: &[Network]) -> Result<Guarded, reqwest::Error> {
+        let gate =
+            Gate { allowed: self.gate.allowed.iter().chain(allowed).copied().collect(), refusal: refusal_of_webhook };
+        Ok(Guarded { http: builder(&gate).build()?, gate })
+    }
+
     /// Gives the client for MCP servers: their streams may be silent for long.
     pub(crate) fn servers(&self) -> reqwest::Client {
         self.servers.clone()
@@ -97,6 +107,23 @@ impl Client {
     /// Checks the address that a URL names directly; a name is checked when it is resolved.
     pub(super) fn check(&self, url: &Url) -> Result<(), String> {
         self.gate.check(url)
+    }
+}
+
+/// A client with a gate of its own.
+pub(crate) struct Guarded {
+    http: reqwest::Client,
+    gate: Gate,
+}
+
+impl Guarded {
+    /// Checks the address that a URL names directly; a name is checked when it is resolved.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), String> {
+        self.gate.check(url)
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
     }
 }
 
@@ -176,6 +203,10 @@ fn refusal(host: &str) -> String {
 
 fn refusal_of_server(host: &str) -> String {
     format!("{host} is not on the public internet, and in none of the networks that the operator names for MCP servers")
+}
+
+fn refusal_of_webhook(host: &str) -> String {
+    format!("{host} is not on the public internet, and in none of the networks that the operator names for webhooks")
 }
 
 /// Reads a URL as the model wrote it, made https where it can be.

@@ -17,17 +17,17 @@ use crate::{
 };
 
 mod input;
+mod versions;
 mod view;
 
 use input::{CreateAgent, UpdateAgent};
 use view::{AgentEnvelope, AgentView};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_agents, create_agent)).routes(routes!(
-        get_agent,
-        update_agent,
-        delete_agent
-    ))
+    OpenApiRouter::new()
+        .routes(routes!(list_agents, create_agent))
+        .routes(routes!(get_agent, update_agent, delete_agent))
+        .merge(versions::routes())
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -91,7 +91,7 @@ async fn get_agent(State(api): State<Api>, caller: Caller, Path(id): Path<AgentI
 
 /// Change an agent
 ///
-/// An absent field is left alone, `null` clears it.
+/// An absent field is left alone, `null` clears it. What is changed is kept as a new version.
 #[utoipa::path(patch, path = "/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id")),
     request_body = UpdateAgent,
     responses((status = 200, description = "The agent after the change", body = AgentEnvelope)))]

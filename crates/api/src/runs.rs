@@ -36,6 +36,8 @@ pub(crate) struct RunView {
     thread_id: String,
     environment_id: String,
     agent_id: Option<String>,
+    /// The version of the agent that it uses, once it has begun.
+    agent_version_id: Option<String>,
     /// The number of its first event.
     sequence: i64,
     /// `message`, `compact`, `clear` or `resume`.
@@ -103,6 +105,7 @@ impl From<Run> for RunView {
             thread_id: run.thread_id.into(),
             environment_id: run.environment_id.into(),
             agent_id: run.agent_id.map(Into::into),
+            agent_version_id: run.agent_version_id.map(Into::into),
             sequence: run.first_sequence,
             kind: run.options.kind.as_str(),
             run_kind: run.options.kind.as_str(),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{AgentId, ProjectId, limits::Limits};
+use crate::{AgentId, AgentVersionId, ProjectId, limits::Limits};
 
 /// How hard the model should think, in the words of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,28 @@ pub struct Agent {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub last_run_at: Option<DateTime<Utc>>,
+}
+
+/// An agent as it was after a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentVersion {
+    pub id: AgentVersionId,
+    pub agent_id: AgentId,
+    /// Counts from 0.
+    pub number: i32,
+    /// What people call it.
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub agent_name: String,
+    pub model: String,
+    pub settings: AgentSettings,
+    /// It is what the agent is now.
+    pub is_current: bool,
+    /// Runs of the agent use it, whatever is changed.
+    pub is_published: bool,
+    pub published_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
 }
 
 /// Everything about an agent that no query asks for; one JSON document in the database.

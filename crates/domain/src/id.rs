@@ -78,6 +78,8 @@ ids! {
     ApiKeyId = "key";
     /// An agent: stored instructions, model, skills.
     AgentId = "agent";
+    /// An agent as it was after one change.
+    AgentVersionId = "agentver";
     /// An environment: the stored description of a computer.
     EnvironmentId = "env";
     /// A thread: a conversation.

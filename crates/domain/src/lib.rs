@@ -38,9 +38,9 @@ pub mod webhook;
 pub mod word;
 
 pub use id::{
-    AgentId, ApiKeyId, BuildId, ChangeId, DeliveryId, EnvironmentId, ExecutionId, InvalidId, MessageId, OrganizationId,
-    PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SkillId, SnapshotId,
-    SteeringId, StepId, ThreadId, TriggerId, WebhookId,
+    AgentId, AgentVersionId, ApiKeyId, BuildId, ChangeId, DeliveryId, EnvironmentId, ExecutionId, InvalidId, MessageId,
+    OrganizationId, PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SkillId,
+    SnapshotId, SteeringId, StepId, ThreadId, TriggerId, WebhookId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

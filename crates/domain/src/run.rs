@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    AgentId, ApiKeyId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId,
+    AgentId, AgentVersionId, ApiKeyId, EnvironmentId, MessageId, MicroUsd, ProjectId, RunId, ThreadId,
     agent::ReasoningEffort,
     attachment::Attachment,
     limits::Limits,
@@ -268,6 +268,8 @@ pub struct Run {
     pub project_id: ProjectId,
     pub environment_id: EnvironmentId,
     pub agent_id: Option<AgentId>,
+    /// What the agent is for this run, since it was first claimed.
+    pub agent_version_id: Option<AgentVersionId>,
     pub message_id: Option<MessageId>,
     pub status: RunStatus,
     pub options: RunOptions,

@@ -181,12 +181,7 @@ impl Driver<'_> {
         let (store, run) = (&self.parts.store, self.run);
         let may_call = run.depth() < self.parts.options.agents.max_depth;
         let (agent, environment, secrets, entries, mut messages, usage, stored) = futures::try_join!(
-            async {
-                match &run.agent_id {
-                    Some(id) => store.find_agent(&run.project_id, id).await,
-                    None => Ok(None),
-                }
-            },
+            store.find_agent_of_run(run),
             store.find_environment(&run.project_id, &run.environment_id),
             async {
                 let mut secrets = store.open_secrets(&run.environment_id).await?;

@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
     Error, Page, Paged, Result, Store,
+    agent_versions::{self, Label},
     row::{ReadColumn, to_json},
 };
 
@@ -30,6 +31,7 @@ impl Store {
     /// `Conflict` if the chosen id is taken in this project, by a deleted agent too.
     pub async fn create_agent(&self, project: &ProjectId, new: NewAgent) -> Result<Agent> {
         let mut tx = self.pool.begin().await?;
+        let id = new.id.unwrap_or_else(AgentId::generate);
         if new.is_default {
             clear_default(&mut tx, project).await?;
         }
@@ -40,7 +42,7 @@ impl Store {
              returning *",
         )
         .bind(project.as_str())
-        .bind(new.id.unwrap_or_else(AgentId::generate).as_str())
+        .bind(id.as_str())
         .bind(new.name)
         .bind(new.model)
         .bind(to_json(&new.settings))
@@ -48,6 +50,7 @@ impl Store {
         .bind(new.is_system)
         .fetch_one(&mut *tx)
         .await?;
+        agent_versions::save(&mut tx, project, &id, &Label::default(), None).await?;
         tx.commit().await?;
         read(&row)
     }
@@ -92,7 +95,8 @@ impl Store {
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
     }
 
-    /// Changes an agent as `change` says, under its row's lock, so that two changes at once are both kept.
+    /// Changes an agent as `change` says, under its row's lock, so that two changes at once are both kept. What is changed
+    /// then is a new version.
     pub async fn update_agent(
         &self,
         project: &ProjectId,
@@ -109,8 +113,10 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| Error::not_found("Agent", id))?;
-        let mut agent = read(&row)?;
+        let before = read(&row)?;
+        let mut agent = before.clone();
         change(&mut agent);
+        let is_changed = agent != before;
         let row = sqlx::query(
             "-- update_agent
              update agents
@@ -125,6 +131,9 @@ impl Store {
         .bind(to_json(&agent.settings))
         .fetch_one(&mut *tx)
         .await?;
+        if is_changed {
+            agent_versions::save(&mut tx, project, id, &Label::default(), None).await?;
+        }
         tx.commit().await?;
         read(&row)
     }

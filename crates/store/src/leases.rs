@@ -174,7 +174,13 @@ impl Store {
                      attempt = r.attempt + 1,
                      fruitless_attempts = r.fruitless_attempts + 1,
                      marked_at = now(),
-                     started_at = coalesce(r.started_at, now())
+                     started_at = coalesce(r.started_at, now()),
+                     -- Whoever takes it up later works as whoever began.
+                     agent_version_id = coalesce(r.agent_version_id, (
+                         select coalesce(a.published_version_id, a.version_id)
+                         from threads t join agents a on a.project_id = t.project_id and a.id = t.agent_id
+                         where t.id = r.thread_id
+                     ))
                  from picked
                  where r.id = picked.id
                  returning r.*

@@ -7,6 +7,7 @@
 //! The database's clock is the only one that decides (leases, expiry, order of creation), so any number of servers may
 //! disagree about the time.
 
+pub mod agent_versions;
 pub mod agents;
 pub mod analytics;
 pub mod audit;

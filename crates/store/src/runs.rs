@@ -513,6 +513,7 @@ pub(crate) fn read(row: &PgRow) -> Result<Run> {
         project_id: row.parse("project_id")?,
         environment_id: row.parse::<EnvironmentId>("environment_id")?,
         agent_id,
+        agent_version_id: row.parse_optional("agent_version_id")?,
         message_id: row.parse_optional("message_id")?,
         status: row.parse("status")?,
         options,

@@ -120,8 +120,12 @@ impl Store {
                  returning id, project_id, last_sequence
              ), run as (
                  insert into runs (id, thread_id, project_id, status, options, after_sequence, parent_run_id,
-                     parent_call_id, root_run_id, depth, is_background)
-                 select $2, id, project_id, 'queued', $3, last_sequence - 1, $4, $5, $6, $7, $8 from thread
+                     parent_call_id, root_run_id, depth, is_background, agent_version_id)
+                 select $2, id, project_id, 'queued', $3, last_sequence - 1, $4, $5, $6, $7, $8, (
+                     select coalesce(a.published_version_id, a.version_id)
+                     from agents a where a.project_id = thread.project_id and a.id = $10
+                 )
+                 from thread
              ), new_event as (
                  insert into events (thread_id, sequence, run_id, event, branch)
                  select id, last_sequence, $6, $9, $2 from thread
@@ -138,6 +142,7 @@ impl Store {
         .bind(i32::try_from(parent.depth() + 1).unwrap_or(i32::MAX))
         .bind(new.is_background)
         .bind(to_text(&Event::RunQueued.told_of(Some(&agent))))
+        .bind(task.and_then(|task| task.agent_id.as_ref()).map(AgentId::as_str))
         .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;

@@ -1,5 +1,6 @@
 //! The API as clients meet it: a real router over a real Postgres.
 
+mod agent_versions;
 mod agents;
 mod analytics;
 mod app;

@@ -46,6 +46,8 @@ impl Things {
         let text = |value: &Value| value.as_str().expect("an id").to_owned();
         let environment = store.default_environment(project).await.expect("an environment").id.to_string();
         let agent = post("/agents".into(), json!({"name": "a", "model": "m"})).await;
+        let versions = format!("/agents/{}/versions", text(&agent["agent"]["id"]));
+        let versions = app.call_with(&key, Method::GET, &versions, "").await.ok();
         let skill = post("/skills".into(), json!({"name": "s"})).await;
         let thread = text(&post("/threads".into(), json!({"environmentId": environment})).await["thread"]["id"]);
         let daily = json!({"name": "d", "task": "t", "cronExpression": "0 9 * * *"});
@@ -102,6 +104,7 @@ impl Things {
                 ("previewId", text(&preview["preview"]["id"])),
                 ("runId", claimed.run.id.to_string()),
                 ("deliveryId", text(&delivery["delivery"]["id"])),
+                ("versionId", text(&versions["data"][0]["id"])),
                 ("stepId", text(&steps["data"][0]["id"])),
                 ("request_id", request_id),
             ],

@@ -89,6 +89,8 @@ impl FromRef<Api> for Arc<Settings> {
 pub struct Settings {
     /// Requests that one key may make in a window; 0 is no limit.
     pub requests_per_window: u32,
+    /// The same for all keys of a project together.
+    pub requests_per_project: u32,
     pub window: Duration,
     /// Wrong keys taken from one address in a minute before it gets 429 for them.
     pub failed_logins_per_minute: u32,
@@ -148,6 +150,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             requests_per_window: 1000,
+            requests_per_project: 0,
             window: Duration::from_secs(15 * 60),
             failed_logins_per_minute: 20,
             max_body_bytes: 10 * 1024 * 1024,

@@ -25,7 +25,7 @@ use domain::{
 };
 use secrecy::SecretString;
 
-use crate::{Api, Error, Result, limits::Limits};
+use crate::{Api, Error, Result, limits::Limits, rates::Rates};
 
 /// The longest key that is looked up.
 const MAX_KEY_BYTES: usize = 512;
@@ -62,7 +62,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// Lets a request pass that has a valid key with requests left.
 pub(crate) async fn authenticate(
-    State((api, limits)): State<(Api, Arc<Limits>)>,
+    State((api, limits, rates)): State<(Api, Arc<Limits>, Arc<Rates>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -76,7 +76,10 @@ pub(crate) async fn authenticate(
     };
     tracing::Span::current().record("project", caller.project.as_str());
     let key = caller.key.clone();
-    let standing = limits.count_request(&caller.key);
+    let standing = match rates.count(&api.store, &caller).await {
+        Ok(standing) => standing,
+        Err(err) => return err.into_response(),
+    };
     let mut response = match &standing {
         Ok(_) => {
             request.extensions_mut().insert(caller);

@@ -49,6 +49,7 @@ mod previews;
 mod projects;
 mod query;
 mod queue;
+mod rates;
 mod research;
 mod router;
 mod runs;

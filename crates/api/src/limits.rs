@@ -1,7 +1,7 @@
-//! How often a key may be used, how often an address may be wrong, and how many events a trigger takes.
+//! How often an address may be wrong, and how many events a trigger takes. How often keys ask is counted in `rates`.
 //!
-//! All are leaky buckets (GCRA) in memory of this process: a full bucket drains evenly over its window, so a client that
-//! was refused can go on after a moment, not after the whole window. Memory is bounded: keys and triggers are the ones that exist,
+//! Both are leaky buckets (GCRA) in memory of this process: a full bucket drains evenly over its window, so a client that
+//! was refused can go on after a moment, not after the whole window. Memory is bounded: triggers are the ones that exist,
 //! addresses are forgotten when their bucket is empty.
 
 use std::{
@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use domain::{ApiKeyId, TriggerId};
+use axum::http::StatusCode;
+use domain::TriggerId;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -20,7 +20,7 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 
-use crate::{Error, Result, Settings, error::whole_seconds};
+use crate::{Error, Result, Settings};
 
 /// How many addresses are remembered at once.
 const MAX_ADDRESSES: usize = 65_536;
@@ -30,26 +30,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 type Buckets<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
 pub(crate) struct Limits {
-    requests: Option<Buckets<ApiKeyId>>,
-    quota: u32,
-    window: Duration,
     failures: Option<Buckets<IpAddr>>,
     events: Option<Buckets<TriggerId>>,
     /// When addresses were last forgotten, which looks at all of them.
     swept_at: Mutex<Option<Instant>>,
-}
-
-/// How a key stands after a request that was let pass.
-pub(crate) struct Standing {
-    /// Limit, what remains, and how long until all of it is there again; `None` without a limit.
-    counted: Option<(u32, u32, Duration)>,
-}
-
-/// A key that has no request left.
-pub(crate) struct Exhausted {
-    quota: u32,
-    window: Duration,
-    wait: Duration,
 }
 
 impl Limits {
@@ -59,10 +43,6 @@ impl Limits {
             Some(Quota::with_period(window.checked_div(burst)?)?.allow_burst(NonZeroU32::new(burst)?))
         };
         Self {
-            requests: buckets(settings.requests_per_window, settings.window)
-                .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
-            quota: settings.requests_per_window,
-            window: settings.window,
             failures: buckets(settings.failed_logins_per_minute, Duration::from_secs(60))
                 .map(|quota| RateLimiter::dashmap(quota).with_middleware()),
             events: buckets(settings.events_per_minute, Duration::from_secs(60))
@@ -79,21 +59,6 @@ impl Limits {
             *swept_at = Some(Instant::now());
         }
         is_due
-    }
-
-    pub(crate) fn count_request(&self, key: &ApiKeyId) -> std::result::Result<Standing, Exhausted> {
-        let Some(buckets) = &self.requests else { return Ok(Standing { counted: None }) };
-        match buckets.check_key(key) {
-            Ok(state) => {
-                let remaining = state.remaining_burst_capacity();
-                let reset = self.window / self.quota * self.quota.saturating_sub(remaining);
-                Ok(Standing { counted: Some((self.quota, remaining, reset)) })
-            }
-            Err(not_until) => {
-                let wait = not_until.wait_time_from(DefaultClock::default().now());
-                Err(Exhausted { quota: self.quota, window: self.window, wait })
-            }
-        }
     }
 
     /// Counts an event that a trigger is told of. An error if there were too many.
@@ -124,27 +89,6 @@ impl Limits {
             Ok(_) => Ok(()),
             Err(not_until) => Err(too_many(not_until.wait_time_from(DefaultClock::default().now()))),
         }
-    }
-}
-
-impl Standing {
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        if let Some((limit, remaining, reset)) = self.counted {
-            headers.insert("ratelimit-limit", HeaderValue::from(limit));
-            headers.insert("ratelimit-remaining", HeaderValue::from(remaining));
-            headers.insert("ratelimit-reset", whole_seconds(reset));
-        }
-    }
-}
-
-impl Exhausted {
-    pub(crate) fn error(&self) -> Error {
-        let message = format!("Too many requests: a key may make {} in {} seconds", self.quota, self.window.as_secs());
-        Error::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(self.wait)
-    }
-
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        Standing { counted: Some((self.quota, 0, self.wait)) }.write(headers);
     }
 }
 

@@ -19,7 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
     costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
-    models, openapi::document, permissions, previews, projects, queue, research, runs, schedules, scopes, search,
+    models, openapi::document, permissions, previews, projects, queue, rates::Rates, research, runs, schedules, scopes,
+    search,
     skills, snapshots, steps, system, threads, timeline, titles, trace, triggers, webhooks,
 };
 
@@ -73,7 +74,8 @@ fn keyed_routes() -> OpenApiRouter<Api> {
 /// Makes the service. It wants `ConnectInfo<SocketAddr>`, to tell clients with wrong keys apart.
 pub fn router(api: Api) -> Router {
     let limits = Arc::new(Limits::new(&api.settings));
-    let authenticate = from_fn_with_state((api.clone(), limits.clone()), auth::authenticate);
+    let rates = Arc::new(Rates::new(&api.settings));
+    let authenticate = from_fn_with_state((api.clone(), limits.clone(), rates), auth::authenticate);
     let open: Router<Api> = Router::from(open_routes()).layer(Extension(limits));
     // A route layer runs only where a route matches: what is not served is 404 or 405 with and without a key.
     let keyed: Router<Api> = Router::from(keyed_routes())

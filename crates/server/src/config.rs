@@ -293,6 +293,8 @@ pub(crate) struct Events {
 pub(crate) struct Limits {
     #[serde(deserialize_with = "units::whole")]
     pub(crate) requests_per_window: u32,
+    #[serde(deserialize_with = "units::whole")]
+    pub(crate) requests_per_project: u32,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) window: Duration,
     #[serde(deserialize_with = "units::positive")]

@@ -43,6 +43,7 @@ async fn once(store: &Store, ages: Ages) -> store::Result<()> {
     while store.sweep_run_secrets(BATCH).await? > 0 {}
     while store.sweep_previews(BATCH).await? > 0 {}
     while store.sweep_deliveries(ages.deliveries, BATCH).await? > 0 {}
+    while store.sweep_requests_left(BATCH).await? > 0 {}
     if let Some(age) = ages.events {
         while store.forget_events(age, THREADS).await? > 0 {}
     }

@@ -337,6 +337,7 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir, site: preview::S
     let settings = &config.limits;
     api::Settings {
         requests_per_window: settings.requests_per_window,
+        requests_per_project: settings.requests_per_project,
         window: settings.window,
         failed_logins_per_minute: settings.failed_logins_per_minute,
         max_body_bytes: usize::try_from(settings.max_body).unwrap_or(usize::MAX),

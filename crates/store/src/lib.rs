@@ -35,6 +35,7 @@ pub mod postgres;
 pub mod previews;
 pub mod projects;
 pub mod queue;
+pub mod rates;
 pub mod responses;
 pub mod retention;
 pub mod rewind;

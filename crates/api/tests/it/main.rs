@@ -13,6 +13,7 @@ mod idempotency;
 mod keys;
 mod previews;
 mod projects;
+mod rates;
 mod secrets;
 mod skills;
 mod system;

@@ -20,8 +20,7 @@ use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
     costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
     models, openapi::document, permissions, previews, projects, queue, rates::Rates, research, runs, schedules, scopes,
-    search,
-    skills, snapshots, steps, system, threads, timeline, titles, trace, triggers, webhooks,
+    search, skills, snapshots, steps, system, threads, timeline, titles, trace, triggers, webhooks,
 };
 
 /// The routes that need no key.

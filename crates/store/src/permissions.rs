@@ -250,13 +250,14 @@ impl Store {
                      parked_at = now()
                  where id = $1 and lease_token = $2 and status = 'running' and open_requests > 0
                    and cancel_requested_at is null
-                 returning thread_id
+                 -- Others know the run that a message caused, not the agents that it calls.
+                 returning thread_id, coalesce(root_run_id, id) as root_run_id
              ), thread as (
                  update threads t
                  set status = 'permission_asked', updated_at = now()
                  from run
                  where t.id = run.thread_id
-                 returning t.id, t.project_id, t.environment_id, t.agent_id
+                 returning t.id, t.project_id, t.environment_id, t.agent_id, run.root_run_id
              )
              select thread.*, {HAS_WEBHOOKS} from thread"
         )))
@@ -267,7 +268,7 @@ impl Store {
         if let Some(row) = row {
             if row.try_get("has_webhooks")? {
                 let place = RunPlace {
-                    run: lease.run_id.clone(),
+                    run: row.parse("root_run_id")?,
                     thread: lease.thread_id.clone(),
                     environment: row.parse("environment_id")?,
                     agent: row.parse_optional("agent_id")?,

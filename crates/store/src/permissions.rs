@@ -12,11 +12,19 @@ use domain::{
     PermissionRequestId, ProjectId, RunId, ThreadId,
     event::{DecidedCall, Event, Item, ToolCall, ToolResult},
     permission::{Decided, Decider, Decision, Request},
+    webhook::{Notice, RunPlace},
 };
 use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use crate::{Error, Result, Store, events::to_text, leases::Lease, row::ReadColumn, subagents};
+use crate::{
+    Error, Result, Store,
+    events::to_text,
+    leases::Lease,
+    row::ReadColumn,
+    subagents,
+    webhooks::{self, HAS_WEBHOOKS},
+};
 
 /// A call to be asked about.
 #[derive(Debug, Clone)]

@@ -88,7 +88,7 @@ impl Client {
     pub(crate) fn for_webhooks(&self, allowed: &[Network]) -> Result<Guarded, reqwest::Error> {
         let gate =
             Gate { allowed: self.gate.allowed.iter().chain(allowed).copied().collect(), refusal: refusal_of_webhook };
-        Ok(Guarded { http: builder(&gate).build()?, gate })
+        Ok(Guarded { http: builder(gate.clone()).build()?, gate })
     }
 
     /// Gives the client for MCP servers: their streams may be silent for long.

@@ -153,8 +153,9 @@ impl RunPlace {
 /// `chance`, from 0 to 1, spreads those that failed together.
 pub fn pause(attempts: i32, first: Duration, chance: f64) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(20);
-    let pause = first.saturating_mul(1 << doublings).min(MAX_PAUSE);
-    pause.mul_f64(0.8 + 0.4 * chance.clamp(0.0, 1.0))
+    let pause = first.saturating_mul(1 << doublings).min(MAX_PAUSE).mul_f64(0.8 + 0.4 * chance.clamp(0.0, 1.0));
+    // An interval of the database has microseconds, and refuses to be given more.
+    Duration::from_micros(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -20,3 +20,4 @@ mod stealing;
 mod stop;
 mod stubborn;
 mod takeover;
+mod telemetry;

@@ -93,6 +93,24 @@ impl Error {
         }
     }
 
+    /// One word for it, for those who count failures: the back end's own type where it gave one.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Status { kind, .. } | Self::Overloaded { kind, .. } | Self::Stream { kind, .. }
+                if !kind.is_empty() =>
+            {
+                kind
+            }
+            Self::Status { .. } | Self::Overloaded { .. } | Self::Stream { .. } => "_OTHER",
+            Self::PromptTooLong { .. } => "prompt_too_long",
+            Self::Truncated { .. } => "truncated",
+            Self::Silence { .. } => "timeout",
+            Self::Connect(_) => "connect",
+            Self::Protocol { .. } | Self::NotAStream { .. } => "protocol",
+            Self::Invalid(_) => "invalid_request",
+        }
+    }
+
     /// The back end's id of the failed request, for its support and our log.
     pub fn request_id(&self) -> Option<&str> {
         match self {

@@ -138,7 +138,7 @@ impl Agents {
         let (agents, call) = (self.clone(), call.clone());
         // On a task of its own: it locks the run's row, and whoever waits for several calls writes that row in between.
         let made: BoxFuture<'static, _> = Box::pin(async move { agents.try_call(&call).await });
-        match self.tasks.spawn(made).await.unwrap_or_else(|err| Err(broken_off(&err))) {
+        match self.tasks.spawn(made.in_current_span()).await.unwrap_or_else(|err| Err(broken_off(&err))) {
             Ok(outcome) => Made::Result(Ok(outcome)),
             Err(Unfinished::ForModel(text)) => Made::Result(Err(ToolError::ForModel(text))),
             Err(Unfinished::Left(end)) => Made::Left(end),

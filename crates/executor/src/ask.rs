@@ -9,8 +9,9 @@ use domain::{
 };
 use futures::StreamExt;
 use store::leases::Checkpoint;
+use tracing::Instrument;
 
-use crate::{computer::Computer, drive::Driver, error::End, mcp};
+use crate::{computer::Computer, drive::Driver, error::End, mcp, spans};
 
 /// Replies that broke off in the middle and are asked for again.
 const MAX_BROKEN_REPLIES: u32 = 2;
@@ -51,7 +52,10 @@ impl Driver<'_> {
     ) -> Result<(Response, Vec<Block>), End> {
         let mut broken = 0;
         loop {
-            match self.ask_once(request, conversation, computer).await? {
+            let span = spans::turn(self.run, &request.model);
+            let asked = self.ask_once(request, conversation, computer).instrument(span.clone()).await;
+            spans::end_turn(&span, &asked);
+            match asked? {
                 Ok(reply) => return Ok(reply),
                 Err(err) if err.after_output() && err.is_retryable() && broken < MAX_BROKEN_REPLIES => {
                     broken += 1;

@@ -15,6 +15,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use store::{leases::Checkpoint, permissions::Parking};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     agents::{Agents, Made},
@@ -23,7 +24,7 @@ use crate::{
     drive::Driver,
     error::End,
     reply::to_tool_call,
-    steps,
+    spans, steps,
     stop::Stop,
     tools::{self, Call, Outcome, ResultBlock, ToolError},
 };
@@ -102,8 +103,10 @@ impl Driver<'_> {
             .map(|(call, show)| {
                 let agents = agents.clone();
                 async move {
-                    let began_at = Instant::now();
-                    let made = make(call, agents.as_ref(), computer, signal.token(), show).await;
+                    let (began_at, span) = (Instant::now(), spans::tool(call));
+                    let making = make(call, agents.as_ref(), computer, signal.token(), show);
+                    let made = making.instrument(span.clone()).await;
+                    spans::end_tool(&span, &made);
                     (*call, made, began_at.elapsed())
                 }
             })

@@ -35,7 +35,7 @@ use crate::{
     permissions::{Approved, Judged},
     prompt,
     server_tools::ServerCalls,
-    setup,
+    setup, spans,
     steering::Reason,
     steps::Steps,
     stop::{Stop, StopSignal},
@@ -128,6 +128,7 @@ pub(crate) async fn drive(
         Err(end @ (End::Stop(_) | End::Store(_))) => return Err(end),
     };
     driver.close_steps().await?;
+    spans::end_run(&outcome);
     driver.finish(&outcome).await
 }
 
@@ -206,6 +207,7 @@ impl Driver<'_> {
             let message = "The agent of this thread was deleted. Set another agentId on the thread to go on.";
             return Err(End::failed("agent_deleted", message));
         }
+        spans::name_agent(agent.as_ref());
         let skills = self.find_skills(agent.as_ref()).await?;
         let workspace = self
             .parts

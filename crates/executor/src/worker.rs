@@ -19,7 +19,7 @@ use crate::{
     builds,
     drive::{self, Parts},
     error::End,
-    schedules, side_questions,
+    schedules, side_questions, spans,
     stop::{Stop, StopSignal},
     tools, webhooks,
 };
@@ -165,9 +165,9 @@ pub(crate) async fn hold(
     if claimed.run.is_cancel_requested {
         signal.stop(if claimed.run.is_interrupt { Stop::Interrupted } else { Stop::Cancelled });
     }
-    let renewal = claimed.lease.renewal();
+    let (renewal, span) = (claimed.lease.renewal(), spans::run(&claimed.run));
     let end = {
-        let driving = drive::drive(&parts, &mut claimed, &signal, &soft, tree);
+        let driving = drive::drive(&parts, &mut claimed, &signal, &soft, tree).instrument(span);
         let watching = watch(&parts, &renewal, &signal, &hard);
         tokio::pin!(driving);
         tokio::select! {

@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) preview: Preview,
     pub(crate) log: Log,
+    pub(crate) telemetry: Telemetry,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -347,6 +348,15 @@ pub(crate) struct Log {
     pub(crate) level: String,
     #[serde(deserialize_with = "units::log_format")]
     pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    #[serde(deserialize_with = "units::optional_url")]
+    pub(crate) otlp_endpoint: Option<Url>,
+    #[serde(deserialize_with = "units::optional_secret")]
+    pub(crate) otlp_headers: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -8,25 +8,21 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
 
 use crate::config::{Log, LogFormat};
 
 /// What is said less of, unless the setting names it: Postgres's notices tell of what is there already.
 const QUIETER: &str = "sqlx::postgres::notice=warn";
 
-/// Sets the log up for the process. Called once.
-pub(crate) fn init(log: &Log) {
-    // The setting was checked when it was read.
-    let filter = EnvFilter::new(format!("{QUIETER},{}", log.level));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Lossy(io::stderr()))
-        .log_internal_errors(false);
-    match log.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
-    }
+/// Sets the log up for the process, and beside it what takes the spans for a tracing system. Called once.
+pub(crate) fn init<T>(log: &Log, spans: Option<T>)
+where
+    T: Layer<tracing_subscriber::Registry> + Send + Sync,
+{
+    tracing_subscriber::registry().with(spans).with(lines(log)).init();
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
         let mut text = format!("{panic}\n");
@@ -35,6 +31,24 @@ pub(crate) fn init(log: &Log) {
         }
         say(&text);
     }));
+}
+
+/// What writes lines. Spans for a tracing system are not in them.
+fn lines<S>(log: &Log) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    // The setting was checked when it was read.
+    let wanted = EnvFilter::new(format!("{QUIETER},{}", log.level));
+    let ours = filter::filter_fn(|metadata| metadata.target() != executor::spans::TARGET);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Lossy(io::stderr())).log_internal_errors(false);
+    match log.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).with_filter(ours).with_filter(wanted).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            lines.with_filter(ours).with_filter(wanted).boxed()
+        }
+    }
 }
 
 /// Writes to standard error if that can be written to.

@@ -24,6 +24,7 @@ mod reconcile;
 mod run;
 mod serve;
 mod sweep;
+mod telemetry;
 mod titles;
 mod wiring;
 

@@ -31,7 +31,9 @@ use crate::{
     database::Database,
     disks, http, images,
     lifecycle::Lifecycle,
-    log, models, previews, reconcile, sweep, titles, wiring,
+    log, models, previews, reconcile, sweep,
+    telemetry::Telemetry,
+    titles, wiring,
 };
 
 /// How often old samples are folded away; without it histograms of an idle server grow with the scrapes.
@@ -39,7 +41,8 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
-    log::init(&config.log);
+    let telemetry = Telemetry::start(&config.telemetry)?;
+    log::init(&config.log, telemetry.as_ref().map(Telemetry::layer));
     let lifecycle = Lifecycle::default();
     lifecycle.catch_signals().context("cannot catch signals")?;
 
@@ -62,6 +65,9 @@ pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     // Before the lock goes: a file of the next server must not be removed.
     if let Err(err) = fs::remove_file(data_dir.pid_file()) {
         tracing::debug!("cannot remove the pid file: {err}");
+    }
+    if let Some(telemetry) = telemetry {
+        telemetry.finish().await;
     }
     served
 }

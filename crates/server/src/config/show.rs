@@ -19,6 +19,7 @@ const SECRETS: [&str; 11] = [
     "search.tavily_key",
     "images.openai_key",
     "images.gemini_key",
+    "telemetry.otlp_headers",
 ];
 
 impl Loaded {
@@ -27,7 +28,7 @@ impl Loaded {
         let mut text = String::new();
         let sections = [
             "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "search",
-            "images", "mcp", "runs", "agents", "events", "limits", "log",
+            "images", "mcp", "webhooks", "runs", "agents", "events", "limits", "log", "telemetry",
         ];
         for section in sections {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };

@@ -34,6 +34,7 @@ tries ORPHANS 1000
 tries FULL_DISKS 20
 tries FILES 1000000
 tries AT_ONCE 100
+tries ZONES 600
 export ATELIER_TEST_API_P99_MS=${ATELIER_TEST_API_P99_MS:-200}
 
 say "Building guestd, the workspace image, the server and the tests"
@@ -44,7 +45,7 @@ check_engine "$image"
 export ATELIER_SANDBOX__GUESTD=${ATELIER_SANDBOX__GUESTD:-$target/guestd/guestd}
 unset ATELIER_YES
 # In one command and of all packages: otherwise the features of shared dependencies differ and they are built again.
-what=(--workspace --bins --test runs --test it)
+what=(--workspace --bins --test runs --test it --test calendar)
 cargo build --quiet "${what[@]}"
 export ATELIER_BIN=${ATELIER_BIN:-$target/debug/atelier}
 
@@ -58,7 +59,8 @@ began=$SECONDS
 status=0
 # One after the other, so that the times are those of the thing tried.
 cargo nextest run --profile soak "${what[@]}" --no-fail-fast --no-capture \
-  -E '(package(executor) and test(/^(boundaries|model_faults)::/))
+  -E 'binary(calendar)
+      or (package(executor) and test(/^(boundaries|model_faults)::/))
       or (package(api) and test(/^files::escapes::/))
       or (package(system-tests) and test(/^(approvals|exhaustion|kills|orphans|outages|reconnects|stubborn|takeover)::/))' \
   >"$log" 2>&1 </dev/null || status=$?

@@ -1,12 +1,14 @@
 //! Schedules: work that starts by itself, at the moments of a calendar.
 //!
-//! The calendar is `croner`'s and the time zones are `chrono-tz`'s. What they decide where a clock is set forward or back is
-//! cron's rule since Vixie: a fixed time that a day skips comes at the first moment after the gap, one that a day has
-//! twice comes once, and what repeats by the minute or hour goes by the time that really passes.
+//! The calendar is `croner`'s and the time zones are `chrono-tz`'s. Where a clock is set forward or back, cron's rule since
+//! Vixie holds: a fixed time that a day skips comes at the first moment after the gap, one that a day has twice comes
+//! once, and what repeats by the minute or hour goes by the time that really passes. The library keeps it for single
+//! times, not for lists and ranges of them; so fixed times are found on the clock on the wall, which knows no gaps, and
+//! brought into the zone here.
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone, Utc};
 pub use chrono_tz::Tz;
 use croner::{
     Cron,
@@ -44,6 +46,53 @@ impl FromStr for CronExpression {
     }
 }
 
+impl CronExpression {
+    /// Tells whether it names times of the day. What begins with a star repeats with the time that passes.
+    fn is_fixed(&self) -> bool {
+        self.1 != "@hourly" && !self.1.split(' ').take(2).any(|field| field.starts_with('*'))
+    }
+
+    /// Gives the first moment after `after`. An expression whose day never comes (30 February) has none.
+    fn next(&self, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if !self.is_fixed() {
+            return self.0.find_next_occurrence(&after.with_timezone(&zone), false).ok().map(|next| next.to_utc());
+        }
+        let next = |wall: &NaiveDateTime| self.0.find_next_occurrence(&wall.and_utc(), false).ok();
+        let mut wall = after.with_timezone(&zone).naive_local();
+        loop {
+            wall = next(&wall)?.naive_utc();
+            // What a day has twice was there already, and what it skips comes together.
+            if let Some(moment) = moment_of(zone, wall).filter(|moment| *moment > after) {
+                return Some(moment);
+            }
+        }
+    }
+
+    /// Gives the last moment that is not after `until`.
+    fn previous(&self, zone: Tz, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if !self.is_fixed() {
+            let found = self.0.find_previous_occurrence(&until.with_timezone(&zone), true);
+            return found.ok().map(|previous| previous.to_utc());
+        }
+        let previous = |wall: &NaiveDateTime| self.0.find_previous_occurrence(&wall.and_utc(), false).ok();
+        // The second time that a clock shows 02:10, 02:50 has been.
+        let mut wall = until.with_timezone(&zone).naive_local() + TimeDelta::days(1);
+        loop {
+            wall = previous(&wall)?.naive_utc();
+            if let Some(moment) = moment_of(zone, wall).filter(|moment| *moment <= until) {
+                return Some(moment);
+            }
+        }
+    }
+}
+
+/// Gives the first moment at which a clock on the wall shows this, or no longer a time before it.
+fn moment_of(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+    // A zone that changed sides of the date line has skipped a whole day.
+    let shown = |later| zone.from_local_datetime(&(wall + TimeDelta::minutes(later))).earliest();
+    (0..=24 * 60).find_map(shown).map(|moment| moment.to_utc())
+}
+
 impl fmt::Display for CronExpression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.1)
@@ -68,10 +117,7 @@ impl Timing {
     pub fn next(&self, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Once(at) => Some(*at).filter(|at| *at > after),
-            // An expression whose day never comes (30 February) has no next moment; that is not an error to act on.
-            Self::Recurring(cron) => {
-                cron.0.find_next_occurrence(&after.with_timezone(&zone), false).ok().map(|next| next.to_utc())
-            }
+            Self::Recurring(cron) => cron.next(zone, after),
         }
     }
 
@@ -83,8 +129,7 @@ impl Timing {
     /// Gives the newest moment that is not after `until`, of those from `first` on, which is one of them.
     pub fn latest(&self, zone: Tz, first: DateTime<Utc>, until: DateTime<Utc>) -> DateTime<Utc> {
         let Self::Recurring(cron) = self else { return first };
-        let latest = cron.0.find_previous_occurrence(&until.with_timezone(&zone), true).map(|latest| latest.to_utc());
-        latest.ok().filter(|latest| *latest > first && *latest <= until).unwrap_or(first)
+        cron.previous(zone, until).filter(|latest| *latest > first).unwrap_or(first)
     }
 }
 

@@ -4,14 +4,14 @@
 //! WebFetch: to public addresses and those that the operator names, without following redirects, and nothing of an answer
 //! is read but its status.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use domain::{address::Network, signature, webhook};
-use futures::{StreamExt, stream::FuturesUnordered};
 use reqwest::{StatusCode, Url, header};
 use secrecy::ExposeSecret;
 use store::webhooks::{Due, Tried};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{drive::Parts, tools::web::Guarded};
@@ -53,21 +53,25 @@ impl Default for Options {
 }
 
 /// Works until `soft` is cancelled, and then lets what is under way come to its end.
-pub(crate) async fn work(parts: &Parts, soft: &CancellationToken) {
+pub(crate) async fn work(parts: &Arc<Parts>, soft: &CancellationToken) {
     let options = &parts.options.webhooks;
     let client = match parts.web.for_webhooks(&options.allowed) {
-        Ok(client) => client,
+        Ok(client) => Arc::new(client),
         Err(err) => {
             tracing::error!(error = &err as &dyn StdError, "webhooks cannot be sent");
             return soft.cancelled().await;
         }
     };
-    let mut sending = FuturesUnordered::new();
+    // Tasks: a future that nobody polls while more is claimed would keep its connection to the database from that.
+    let mut sending = JoinSet::new();
     while !soft.is_cancelled() {
         let room = options.concurrent.saturating_sub(sending.len());
         if room > 0 {
             match parts.store.claim_deliveries(room, options.timeout + SLACK).await {
-                Ok(due) => sending.extend(due.into_iter().map(|due| deliver(parts, &client, due))),
+                Ok(due) => due.into_iter().for_each(|due| {
+                    let (parts, client) = (parts.clone(), client.clone());
+                    sending.spawn(async move { deliver(&parts, &client, due).await });
+                }),
                 Err(err) => {
                     tracing::warn!(error = &err as &dyn StdError, "cannot look for deliveries, trying again");
                 }
@@ -75,12 +79,12 @@ pub(crate) async fn work(parts: &Parts, soft: &CancellationToken) {
         }
         tokio::select! {
             () = soft.cancelled() => {}
-            Some(()) = sending.next() => {}
+            Some(_) = sending.join_next() => {}
             () = tokio::time::sleep(TICK) => {}
         }
     }
     // Who hangs now is tried again by another server.
-    let ends = async { while sending.next().await.is_some() {} };
+    let ends = async { while sending.join_next().await.is_some() {} };
     if tokio::time::timeout(SLACK / 3, ends).await.is_err() {
         tracing::info!("left deliveries to others, as their receivers do not answer");
     }

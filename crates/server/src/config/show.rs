@@ -7,7 +7,7 @@ use figment::value::{Dict, Value};
 use super::Loaded;
 
 /// Settings whose value is never shown.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 12] = [
     "database.url",
     "model.api_key",
     "model.custom_headers",
@@ -27,8 +27,25 @@ impl Loaded {
     pub(crate) fn show(&self) -> String {
         let mut text = String::new();
         let sections = [
-            "server", "preview", "database", "model", "sandbox", "profiles", "history", "git", "builds", "search",
-            "images", "mcp", "webhooks", "runs", "agents", "events", "limits", "log", "telemetry",
+            "server",
+            "preview",
+            "database",
+            "model",
+            "sandbox",
+            "profiles",
+            "history",
+            "git",
+            "builds",
+            "search",
+            "images",
+            "mcp",
+            "webhooks",
+            "runs",
+            "agents",
+            "events",
+            "limits",
+            "log",
+            "telemetry",
         ];
         for section in sections {
             let Ok(Value::Dict(_, settings)) = self.figment.find_value(section) else { continue };

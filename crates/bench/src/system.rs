@@ -96,12 +96,13 @@ impl System {
         for name in ["PATH", "HOME", "DOCKER_HOST", "TMPDIR"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
-        // The thread of 500 turns is one run.
+        // The thread of 500 turns is one run, at prices of the real back end.
         let settings = [
             ("ANTHROPIC_BASE_URL", self.model.url()),
             ("ANTHROPIC_API_KEY", "sk-ant-bench".to_owned()),
             ("ATELIER_LIMITS__REQUESTS_PER_WINDOW", "0".to_owned()),
             ("ATELIER_RUNS__MAX_TURNS", "1000".to_owned()),
+            ("ATELIER_RUNS__MAX_COST", "0".to_owned()),
             ("ATELIER_SANDBOX__INSTALLATION", self.installation.clone()),
         ];
         command.envs(settings).env("ATELIER_SANDBOX__GUESTD", &self.guestd);

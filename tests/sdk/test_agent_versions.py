@@ -42,7 +42,7 @@ def test_what_is_published_is_what_runs_use(client, agent, environment):
     assert client.agents.publish_version(agent["id"], first["id"])["isPublished"] is True
     client.agents.update(agent["id"], instructions="Be kind.")
     thread = client.threads.create(environment["id"], agent_id=agent["id"])
-    client.threads.send_message(thread["id"], "hello")
+    client.threads.send_message(thread["id"], content="hello")
     runs = client.threads.list_runs(thread["id"])
     runs = runs["runs"] if isinstance(runs, dict) else runs
     assert runs[0]["agentVersionId"] == first["id"]

@@ -43,7 +43,7 @@ def test_an_allowed_call_is_made(client, careful):
     assert (request["threadId"], request["toolName"]) == (careful["id"], "Bash")
     assert isinstance(request["input"], str) and "python3 src/hello.py" in request["input"]
     assert request["currentMode"] and request["requiredMode"] and request["createdAt"] and request["reason"]
-    assert client.threads.get_status(careful["id"])["status"] == "permission_asked"
+    eventually("the run waits", lambda: client.threads.get_status(careful["id"])["status"] == "permission_asked")
     with pytest.raises(ApiClientError) as busy:
         client.threads.send_message(careful["id"], content="More")
     assert busy.value.status == 409

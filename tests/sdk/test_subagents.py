@@ -7,8 +7,10 @@ def test_an_agent_of_the_project_is_called_and_read_on_its_own(client, http, thr
     answer = client.threads.send_message(thread["id"], content="Ask a colleague", on_event=events.append)
     assert answer.content == "My colleague says: Blue."
     nested = [event for event in events if event.get("parentToolUseId")]
-    assert [event["type"] for event in nested] == ["log", "log", "response.item.completed", "log"]
-    assert nested[2]["item"]["content"] == "Blue."
+    # Whether it is the first that needs the computer is a matter of luck.
+    told = [event for event in nested if not event["type"].startswith("computer.")]
+    assert [event["type"] for event in told] == ["log", "log", "response.item.completed", "log"]
+    assert told[2]["item"]["content"] == "Blue."
     agent = nested[0]["subagent"]
     assert (agent["name"], agent["description"]) == ("Painter", "name a colour")
     [call] = [event["item"] for event in events if event["type"] == "response.item.completed" and "tool" in event["item"]]

@@ -37,13 +37,12 @@ def test_versions_are_compared_and_brought_back(client, agent):
     assert len(client.agents.list_versions(agent["id"])) == 3
 
 
-def test_what_is_published_is_what_runs_use(client, agent, environment):
+def test_what_is_published_is_what_runs_use(client, http, agent, environment):
     first = client.agents.list_versions(agent["id"])[0]
     assert client.agents.publish_version(agent["id"], first["id"])["isPublished"] is True
     client.agents.update(agent["id"], instructions="Be kind.")
     thread = client.threads.create(environment["id"], agent_id=agent["id"])
     client.threads.send_message(thread["id"], content="hello")
-    runs = client.threads.list_runs(thread["id"])
-    runs = runs["runs"] if isinstance(runs, dict) else runs
-    assert runs[0]["agentVersionId"] == first["id"]
+    [run] = http.get(f"/threads/{thread['id']}/runs").json()["runs"]
+    assert run["agentVersionId"] == first["id"]
     assert client.agents.unpublish_version(agent["id"], first["id"])["isPublished"] is False

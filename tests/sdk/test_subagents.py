@@ -24,6 +24,6 @@ def test_an_agent_of_the_project_is_called_and_read_on_its_own(client, http, thr
     assert [event["sequence"] for event in own] == [event["sequence"] for event in nested]
     # Both count for the thread; neither adds a message to it.
     assert client.threads.get(thread["id"])["totalTokens"] == run["totalTokens"] + called["totalTokens"]
-    assert [message["role"] for message in client.threads.get_messages(thread["id"])] == ["user", "assistant"]
+    assert [message["role"] for message in client.threads.get_messages(thread["id"])["data"]] == ["user", "assistant"]
     logs = http.get(f"/threads/{thread['id']}/logs").json()
     assert logs["subagentActivity"][0]["agentName"] == "Painter"

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use domain::EnvironmentId;
+use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use crate::{Error, Sandboxes, containers::Listed, guest::Guest, place::Place, slot::Slot};
@@ -12,6 +13,9 @@ const BACKGROUND_FACTOR: u32 = 8;
 
 /// An environment opened this recently may be newer than the caller's list of what is wanted.
 const TOO_NEW: Duration = Duration::from_secs(60);
+
+/// Containers removed at once. More only make each of them slower.
+const REMOVALS: usize = 4;
 
 /// What a pass of the reconciler did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +34,7 @@ impl Sandboxes {
     /// [`idle_stop`](crate::Options::idle_stop). Firewall rules that somebody flushed are set again.
     pub async fn reconcile(&self, wanted: &HashSet<EnvironmentId>) -> Result<Reconciled, Error> {
         let began = Instant::now();
-        let mut done = Reconciled::default();
+        let (mut done, mut unwanted) = (Reconciled::default(), Vec::new());
         // Before the containers are listed: a bay that is made or given away meanwhile is not taken for left over.
         let bays = self.inner.pool.unheld();
         let listed = self.inner.list().await?;
@@ -47,12 +51,7 @@ impl Sandboxes {
             if !wanted.contains(&place.environment) {
                 let is_new = self.known(&place).is_some_and(|slot| slot.uses.idle() < TOO_NEW + began.elapsed());
                 if !is_new {
-                    let slot = self.slot(&place);
-                    let _changing = slot.changing.lock().await;
-                    slot.set_running(None);
-                    self.inner.stop_and_remove(&id).await?;
-                    self.inner.slots.remove(&place);
-                    done.removed.push(id);
+                    unwanted.push((id, place));
                 }
                 continue;
             }
@@ -67,11 +66,27 @@ impl Sandboxes {
                 }
             }
         }
+        let removing = unwanted.into_iter().map(|(id, place)| self.remove_unwanted(id, place));
+        let mut removing = futures::stream::iter(removing).buffer_unordered(REMOVALS);
+        while let Some(id) = removing.try_next().await? {
+            done.removed.push(id);
+        }
+        drop(removing);
         crate::warm::clear(&bays, &used);
         if let Err(err) = self.inner.bridge.refresh(&self.inner.engine).await {
             tracing::warn!(error = &err as &dyn std::error::Error, "cannot renew the firewall rules");
         }
         Ok(done)
+    }
+
+    /// Removes a container at once: there is nobody for whom what runs in it could come to a good end.
+    async fn remove_unwanted(&self, id: String, place: Place) -> Result<String, Error> {
+        let slot = self.slot(&place);
+        let _changing = slot.changing.lock().await;
+        slot.set_running(None);
+        self.inner.delete(&id).await?;
+        self.inner.slots.remove(&place);
+        Ok(id)
     }
 
     async fn is_idle(&self, place: &Place, slot: &Slot) -> bool {

@@ -1,7 +1,7 @@
 //! `/agents`: stored instructions, a model and skills.
 
 use axum::{Json, extract::State, http::StatusCode};
-use domain::AgentId;
+use domain::{AgentId, agent::Agent};
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -85,8 +85,11 @@ async fn create_agent(
 #[utoipa::path(get, path = "/agents/{id}", tag = "agents", params(("id" = String, Path, description = "The agent's id")),
     responses((status = 200, description = "The agent", body = AgentEnvelope)))]
 async fn get_agent(State(api): State<Api>, caller: Caller, Path(id): Path<AgentId>) -> Result<Json<AgentEnvelope>> {
-    let agent = api.store.find_agent(&caller.project, &id).await?;
-    Ok(Json(AgentEnvelope::from(agent.ok_or_else(|| Error::not_found("Agent", &id))?)))
+    Ok(Json(AgentEnvelope::from(find(&api, &caller, &id).await?)))
+}
+
+async fn find(api: &Api, caller: &Caller, id: &AgentId) -> Result<Agent> {
+    api.store.find_agent(&caller.project, id).await?.ok_or_else(|| Error::not_found("Agent", id))
 }
 
 /// Change an agent

@@ -88,13 +88,14 @@ async fn list_diffs(
 
 fn see(diffs: &mut Vec<DiffView>, run: Option<&RunId>, recorded: Recorded) -> ControlFlow<()> {
     // What agents did that a run has called, it did too; and they can be asked about by themselves.
-    let (own, event) = match recorded.event {
-        Event::Subagent { agent, event } => (Some(agent.run_id), *event),
-        event => (recorded.run_id.clone(), event),
-    };
-    if run.is_some() && own.as_ref() != run && recorded.run_id.as_ref() != run {
+    let is_own = recorded.own_run() == run;
+    if run.is_some() && !is_own && recorded.run_id.as_ref() != run {
         return ControlFlow::Continue(());
     }
+    let event = match recorded.event {
+        Event::Subagent { event, .. } => *event,
+        event => event,
+    };
     match event {
         Event::ItemCompleted { item: Item::ToolCall(call) } => {
             let result = call.result.filter(|result| !result.is_error);
@@ -113,7 +114,7 @@ fn see(diffs: &mut Vec<DiffView>, run: Option<&RunId>, recorded: Recorded) -> Co
                 );
             }
         }
-        Event::RunFinished { .. } if run.is_some() && own.as_ref() == run => return ControlFlow::Break(()),
+        Event::RunFinished { .. } if run.is_some() && is_own => return ControlFlow::Break(()),
         _ => {}
     }
     ControlFlow::Continue(())

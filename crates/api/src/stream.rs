@@ -73,11 +73,7 @@ impl Range {
     /// Tells whether an event is for the reader: while a held run waits, those of the run before it are not.
     fn shows(&self, recorded: &Recorded) -> bool {
         if let Some(only) = &self.only {
-            let of = match &recorded.event {
-                Event::Subagent { agent, .. } => Some(&agent.run_id),
-                _ => recorded.run_id.as_ref(),
-            };
-            return of == Some(only);
+            return recorded.own_run() == Some(only);
         }
         match (&self.until, &recorded.run_id) {
             (Until::RunFinished(run), Some(of)) => run == of,

@@ -282,6 +282,16 @@ pub struct Recorded {
     pub event: Event,
 }
 
+impl Recorded {
+    /// Gives the run that the event happened to: of one that another run has called, that one and not its caller.
+    pub fn own_run(&self) -> Option<&RunId> {
+        match &self.event {
+            Event::Subagent { agent, .. } => Some(&agent.run_id),
+            _ => self.run_id.as_ref(),
+        }
+    }
+}
+
 /// Something on its way, for those who watch now: never stored, and repeated by the item that it becomes part of.
 #[derive(Debug, Clone)]
 pub enum Delta {

@@ -130,7 +130,7 @@ impl Agents {
 
     /// Tells whether the run may call agents.
     pub(crate) fn are_offered(&self) -> bool {
-        self.run.depth() < self.parts.options.agents.max_depth
+        self.parts.options.agents.let_call(&self.run)
     }
 
     /// Makes a call, or goes on with one that an earlier attempt has made.

@@ -66,7 +66,7 @@ impl Computer {
         let Reach { library, engine, images } = reach;
         let tools = Tools::new(has_internet).with_skills(library.is_some()).with_search(engine.is_some());
         let tools = tools.with_images(images.as_ref().map(Images::ability));
-        let tools = tools.with_agents(run.depth() < parts.options.agents.max_depth);
+        let tools = tools.with_agents(parts.options.agents.let_call(run));
         let context = Context::new(parts.sandboxes.clone(), spec, run.id.as_str(), variables, parts.web.clone());
         let context = context.hiding(values.iter().map(ExposeSecret::expose_secret).chain(servers.secrets()));
         let context = context.with_skills(library).with_search(engine).with_images(images);

@@ -180,7 +180,7 @@ impl Driver<'_> {
             ));
         }
         let (store, run) = (&self.parts.store, self.run);
-        let may_call = run.depth() < self.parts.options.agents.max_depth;
+        let may_call = self.parts.options.agents.let_call(run);
         let (agent, environment, secrets, entries, mut messages, usage, stored) = futures::try_join!(
             store.find_agent_of_run(run),
             store.find_environment(&run.project_id, &run.environment_id),
@@ -300,7 +300,12 @@ impl Driver<'_> {
             environment_variables: options.environment_variables.clone(),
             key_id: options.key_id.clone(),
             enabled_skills: Some(skills),
-            stored: options.stored.iter().filter(|(key, _)| *key == "mcpServers").map(clone_entry).collect(),
+            stored: options
+                .stored
+                .get("mcpServers")
+                .map(|own| ("mcpServers".to_owned(), own.clone()))
+                .into_iter()
+                .collect(),
             ..RunOptions::default()
         };
         let setup = agents::Setup {
@@ -519,8 +524,4 @@ impl Driver<'_> {
             }
         }
     }
-}
-
-fn clone_entry((key, value): (&String, &serde_json::Value)) -> (String, serde_json::Value) {
-    (key.clone(), value.clone())
 }

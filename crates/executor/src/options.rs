@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use domain::run::Run;
+
 use crate::{mcp, tools, webhooks};
 
 /// How runs are driven. [`Default`] gives what the default settings file says.
@@ -58,6 +60,13 @@ pub struct AgentOptions {
     pub max_parallel: usize,
     /// Agents below the run of one message, in all.
     pub max_calls: u32,
+}
+
+impl AgentOptions {
+    /// Tells whether a run may call agents.
+    pub(crate) fn let_call(&self, run: &Run) -> bool {
+        run.depth() < self.max_depth
+    }
 }
 
 impl Default for AgentOptions {

@@ -13,7 +13,6 @@ mod handler;
 mod lent;
 mod link;
 mod listing;
-
 mod sse;
 
 pub use answer::{Answer, Content};

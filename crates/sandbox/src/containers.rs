@@ -25,6 +25,9 @@ use crate::{
 /// Between SIGTERM and SIGKILL when a container is stopped; `guestd` itself gives its commands less.
 const STOP_GRACE_SECONDS: i32 = 2;
 
+/// Containers removed at once. More only make each of them slower.
+pub(crate) const REMOVALS: usize = 4;
+
 /// A container of this installation.
 pub(crate) struct Listed {
     pub(crate) id: String,

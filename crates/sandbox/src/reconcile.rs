@@ -6,16 +6,19 @@ use domain::EnvironmentId;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-use crate::{Error, Sandboxes, containers::Listed, guest::Guest, place::Place, slot::Slot};
+use crate::{
+    Error, Sandboxes,
+    containers::{Listed, REMOVALS},
+    guest::Guest,
+    place::Place,
+    slot::Slot,
+};
 
 /// A container whose commands left something running stays up longer than an unused one, by this factor.
 const BACKGROUND_FACTOR: u32 = 8;
 
 /// An environment opened this recently may be newer than the caller's list of what is wanted.
 const TOO_NEW: Duration = Duration::from_secs(60);
-
-/// Containers removed at once. More only make each of them slower.
-const REMOVALS: usize = 4;
 
 /// What a pass of the reconciler did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,11 +70,8 @@ impl Sandboxes {
             }
         }
         let removing = unwanted.into_iter().map(|(id, place)| self.remove_unwanted(id, place));
-        let mut removing = futures::stream::iter(removing).buffer_unordered(REMOVALS);
-        while let Some(id) = removing.try_next().await? {
-            done.removed.push(id);
-        }
-        drop(removing);
+        let removed: Vec<_> = futures::stream::iter(removing).buffer_unordered(REMOVALS).try_collect().await?;
+        done.removed.extend(removed);
         crate::warm::clear(&bays, &used);
         if let Err(err) = self.inner.bridge.refresh(&self.inner.engine).await {
             tracing::warn!(error = &err as &dyn std::error::Error, "cannot renew the firewall rules");

@@ -14,8 +14,8 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    Error, Options, Report, Sandbox, Spec, Status, Workspace, directories::HostDirectories, disk::Disks, engine,
-    network::Bridge, place::Place, report, runtimes, slot::Slot, status::with_stats, warm::Pool,
+    Error, Options, Report, Sandbox, Spec, Status, Workspace, containers::REMOVALS, directories::HostDirectories,
+    disk::Disks, engine, network::Bridge, place::Place, report, runtimes, slot::Slot, status::with_stats, warm::Pool,
 };
 
 /// How long a running container's daemon may take to show that it lives, before the container is replaced.
@@ -233,7 +233,7 @@ impl Sandboxes {
         let count = containers.len();
         futures::stream::iter(containers)
             .map(|listed| async move { self.inner.stop_and_remove(&listed.id).await })
-            .buffer_unordered(4)
+            .buffer_unordered(REMOVALS)
             .try_collect::<Vec<_>>()
             .await?;
         for slot in &self.inner.slots {

@@ -11,7 +11,7 @@ use domain::{
     event::{Delta, Event, Steering},
     run::{Outcome, Run, Spent},
     subagent::Subagent,
-    webhook::{Notice, RunPlace},
+    webhook::Notice,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
@@ -660,16 +660,8 @@ pub(crate) async fn finish(
     let Some(row) = row else { return Ok(None) };
     let mut finished = Finished { last_sequence: row.try_get("last_sequence")?, has_next: false };
     let thread: ThreadId = row.parse("id")?;
-    if row.try_get("has_webhooks")? {
-        let place = RunPlace {
-            run: run.clone(),
-            thread: thread.clone(),
-            environment: row.parse("environment_id")?,
-            agent: row.parse_optional("agent_id")?,
-        };
-        let notice = Notice::RunOver { run: place, outcome: outcome.clone(), spent };
-        webhooks::tell(connection, &row.parse("project_id")?, &notice).await?;
-    }
+    let over = |run| Notice::RunOver { run, outcome: outcome.clone(), spent };
+    webhooks::tell_of_run(connection, &row, run.clone(), thread.clone(), over).await?;
     let mut held: i32 = row.try_get("held")?;
     if row.try_get::<i32, _>("steers")? > 0
         && let Some(sequence) = steering::settle(connection, &thread, run).await?

@@ -12,7 +12,7 @@ use domain::{
     PermissionRequestId, ProjectId, RunId, ThreadId,
     event::{DecidedCall, Event, Item, ToolCall, ToolResult},
     permission::{Decided, Decider, Decision, Request},
-    webhook::{Notice, RunPlace},
+    webhook::Notice,
 };
 use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -274,15 +274,8 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         if let Some(row) = row {
-            if row.try_get("has_webhooks")? {
-                let place = RunPlace {
-                    run: row.parse("root_run_id")?,
-                    thread: lease.thread_id.clone(),
-                    environment: row.parse("environment_id")?,
-                    agent: row.parse_optional("agent_id")?,
-                };
-                webhooks::tell(&mut tx, &row.parse("project_id")?, &Notice::RunWaiting(place)).await?;
-            }
+            let (run, thread) = (row.parse("root_run_id")?, lease.thread_id.clone());
+            webhooks::tell_of_run(&mut tx, &row, run, thread, Notice::RunWaiting).await?;
             tx.commit().await?;
             return Ok(Parking::Parked);
         }

@@ -358,17 +358,20 @@ async fn lock(tx: &mut PgConnection, lease: &Renewal) -> Result<()> {
     Ok(())
 }
 
+/// The run `$1` and all that are above it.
+const CHAIN: &str = "recursive chain as (
+     select id, parent_run_id from runs where id = $1
+     union all
+     select r.id, r.parent_run_id from runs r join chain on r.id = chain.parent_run_id
+ )";
+
 /// Locks a run and all that are above it, from the top. Gives who it is, if another run has called it.
 pub(crate) async fn lock_chain(tx: &mut PgConnection, run: &RunId) -> Result<Option<Subagent>> {
-    sqlx::query(
+    sqlx::query(sqlx::AssertSqlSafe(format!(
         "-- lock_chain
-         with recursive chain as (
-             select id, parent_run_id from runs where id = $1
-             union all
-             select r.id, r.parent_run_id from runs r join chain on r.id = chain.parent_run_id
-         )
-         select 1 from runs where id in (select id from chain) order by depth for update",
-    )
+         with {CHAIN}
+         select 1 from runs where id in (select id from chain) order by depth for update"
+    )))
     .bind(run.as_str())
     .execute(&mut *tx)
     .await?;
@@ -377,17 +380,13 @@ pub(crate) async fn lock_chain(tx: &mut PgConnection, run: &RunId) -> Result<Opt
 
 /// Lets the runs above go on that wait for their agents. The caller has locked them.
 pub(crate) async fn wake_callers(tx: &mut PgConnection, run: &RunId) -> Result<()> {
-    sqlx::query(
+    sqlx::query(sqlx::AssertSqlSafe(format!(
         "-- wake_callers
-         with recursive chain as (
-             select id, parent_run_id from runs where id = $1
-             union all
-             select r.id, r.parent_run_id from runs r join chain on r.id = chain.parent_run_id
-         )
+         with {CHAIN}
          update runs
          set status = 'queued', waits_for_agents = false
-         where id in (select id from chain where id <> $1) and status = 'waiting' and waits_for_agents",
-    )
+         where id in (select id from chain where id <> $1) and status = 'waiting' and waits_for_agents"
+    )))
     .bind(run.as_str())
     .execute(tx)
     .await?;

@@ -14,7 +14,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use crate::{Error, Page, Paged, Result, Store, row::ReadColumn};
 
 pub use outbox::{Due, Tried};
-pub(crate) use outbox::{HAS_WEBHOOKS, tell};
+pub(crate) use outbox::{HAS_WEBHOOKS, tell, tell_of_run};
 
 /// What a new webhook is made of.
 #[derive(Debug, Clone)]

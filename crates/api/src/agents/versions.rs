@@ -7,11 +7,11 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use store::agent_versions::Label;
+use store::{Paged, agent_versions::Label};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{input::UpdateAgent, view::AgentView};
+use super::{find, input::UpdateAgent, view::AgentView};
 use crate::{
     Api, Error, Result,
     auth::Caller,
@@ -208,12 +208,9 @@ async fn list_agent_versions(
 ) -> Result<Json<List<VersionView>>> {
     let page = query::page(query.limit, query.offset, 50, 100)?;
     let agent = find(&api, &caller, &id).await?;
-    let versions = api.store.list_agent_versions(&caller.project, &id, page).await?;
-    let total = versions.total;
-    let data =
-        versions.items.into_iter().map(|version| VersionView::new(&agent, version)).collect::<Result<Vec<_>>>()?;
-    let end = page.offset.saturating_add(data.len() as i64);
-    Ok(Json(List { object: "list", has_more: end < total, data, total_count: total }))
+    let Paged { items, total } = api.store.list_agent_versions(&caller.project, &id, page).await?;
+    let items = items.into_iter().map(|version| VersionView::new(&agent, version)).collect::<Result<_>>()?;
+    Ok(Json(List::new(Paged { items, total }, page, std::convert::identity)))
 }
 
 /// Keep a version of an agent
@@ -416,8 +413,4 @@ async fn restore_agent_version(
     let agent = api.store.update_agent(&caller.project, &id, restore).await?;
     let version = api.store.get_agent_version(&caller.project, &id, &version.id).await?;
     Ok(Json(VersionResult::new(agent, version)?))
-}
-
-async fn find(api: &Api, caller: &Caller, id: &AgentId) -> Result<Agent> {
-    api.store.find_agent(&caller.project, id).await?.ok_or_else(|| Error::not_found("Agent", id))
 }

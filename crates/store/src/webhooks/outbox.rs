@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    DeliveryId, ProjectId, WebhookId,
-    webhook::{Delivery, EVERYTHING, Notice},
+    DeliveryId, ProjectId, RunId, ThreadId, WebhookId,
+    webhook::{Delivery, EVERYTHING, Notice, RunPlace},
 };
 use secrecy::SecretString;
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -38,6 +38,21 @@ pub(crate) async fn tell(tx: &mut PgConnection, project: &ProjectId, notice: &No
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Tells of a run, where `row`, which has [`HAS_WEBHOOKS`] and the thread's columns, says that anybody wants to know.
+pub(crate) async fn tell_of_run(
+    tx: &mut PgConnection,
+    row: &PgRow,
+    run: RunId,
+    thread: ThreadId,
+    notice: impl FnOnce(RunPlace) -> Notice,
+) -> Result<()> {
+    if !row.try_get("has_webhooks")? {
+        return Ok(());
+    }
+    let (environment, agent) = (row.parse("environment_id")?, row.parse_optional("agent_id")?);
+    tell(tx, &row.parse("project_id")?, &notice(RunPlace { run, thread, environment, agent })).await
 }
 
 /// A delivery that somebody has taken to send it.

@@ -32,6 +32,9 @@ pub(crate) const MARKER: &str = "ATELIER_COMMAND";
 /// How long a supervisor may take to start its command: an exec from a cold disk, not more.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// How many supervisors are tried, when they are killed before they take the order.
+const MAX_SUPERVISORS: usize = 5;
+
 /// A command and everything it started.
 pub(crate) struct Command {
     pub(crate) id: u64,
@@ -97,46 +100,46 @@ impl Commands {
     /// Starts a command with the given standard input, output and error.
     pub(crate) async fn start(self: &Rc<Self>, spawn: &Spawn, stdio: [OwnedFd; 3]) -> Result<Rc<Command>, Failure> {
         let program = spawn.argv.first().map_or("", String::as_str);
-        let fresh = || Supervisor::spawn().map_err(|err| failure("cannot start a process", &err));
         let mut ready = self.ready.borrow_mut().take();
-        // The one kept ready may have been killed by a `kill -9 -1`; a fresh one gets a second chance.
-        loop {
-            let was_ready = ready.is_some();
+        // A `kill -9 -1` ends supervisors too, and one that is about to die of it still seems to wait for an order. While
+        // none has taken it, nothing has run and another one may be given it.
+        for _ in 0..MAX_SUPERVISORS {
             let mut supervisor = match ready.take() {
                 Some(supervisor) => supervisor,
-                None => fresh()?,
+                None => Supervisor::spawn().map_err(|err| failure("cannot start a process", &err))?,
             };
             // Known before it runs: a `KillGroup` that comes meanwhile must find it.
             let command = self.register(&spawn.group, supervisor.pid);
             let mut order = spawn.clone();
             order.env.push((MARKER.to_owned(), command.id.to_string()));
-            if let Err(err) = supervisor.order(&order, &stdio).await {
-                self.forget(&command);
-                match was_ready {
-                    true => continue,
-                    false => return Err(failure(program, &err)),
+            let report = async {
+                supervisor.order(&order, &stdio).await.ok()?;
+                match supervisor.report().await? {
+                    // `None` from here on: most likely killed by what it started. To start that again would be to run
+                    // it twice.
+                    Report::Taken => Some(supervisor.report().await),
+                    refusal => Some(Some(refusal)),
                 }
-            }
+            };
             let errno = io::Error::from_raw_os_error;
-            match timeout(START_LIMIT, supervisor.report()).await {
-                // `None`: it took the order and was killed before it could report, most likely by what it started. To
-                // start that again would be to run it twice.
-                Ok(report @ (Some(Report::Started(_)) | None)) => {
+            match timeout(START_LIMIT, report).await {
+                Ok(None) => self.forget(&command),
+                Ok(Some(report @ (Some(Report::Started(_)) | None))) => {
                     if let Some(Report::Started(pid)) = report {
                         command.child.set(pid);
                     }
                     spawn_local(Rc::clone(self).follow(Rc::clone(&command), supervisor));
                     return Ok(command);
                 }
-                Ok(Some(Report::NoDirectory(code))) => {
+                Ok(Some(Some(Report::NoDirectory(code)))) => {
                     self.forget(&command);
                     return Err(failure(&spawn.cwd, &errno(code)));
                 }
-                Ok(Some(Report::NotRun(code))) => {
+                Ok(Some(Some(Report::NotRun(code)))) => {
                     self.forget(&command);
                     return Err(failure(program, &errno(code)));
                 }
-                Ok(Some(_)) | Err(_) => {
+                Ok(Some(Some(_))) | Err(_) => {
                     signal(command.supervisor, Signal::KILL);
                     command.is_lost.set(true);
                     self.kill(&[Rc::clone(&command)]).await;
@@ -144,6 +147,7 @@ impl Commands {
                 }
             }
         }
+        Err(other(format!("{program}: its supervisors are killed before they can start it")))
     }
 
     /// Starts the next supervisor, unless one is ready. Called when nobody waits for us.
@@ -201,7 +205,7 @@ impl Commands {
                 Report::Exited(code) => command.end(Exit::Code(code)),
                 Report::Signalled(signal) => command.end(Exit::Signal(signal)),
                 Report::Empty => return self.forget(&command),
-                Report::Started(_) | Report::NoDirectory(_) | Report::NotRun(_) => {}
+                Report::Taken | Report::Started(_) | Report::NoDirectory(_) | Report::NotRun(_) => {}
             }
         }
         // Somebody killed the supervisor. What it looked after is our own child now; look for it until it is gone.

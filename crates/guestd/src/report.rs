@@ -1,8 +1,10 @@
 //! What a supervisor tells the daemon about its command: five bytes each, over the socket it was started with.
 
-/// One message, in the order they come: one of the first three, one of the next two, then `Empty` and the end.
+/// One message, in the order they come: `Taken`, one of the next three, one of the next two, then `Empty` and the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Report {
+    /// The order is read and the command is about to be started. Before this report nothing of it can have run.
+    Taken,
     /// The command runs with this pid.
     Started(i32),
     /// The working directory could not be entered (errno).
@@ -23,6 +25,7 @@ pub(crate) const LEN: usize = 5;
 impl Report {
     pub(crate) fn to_bytes(self) -> [u8; LEN] {
         let (tag, value) = match self {
+            Report::Taken => (b'O', 0),
             Report::Started(pid) => (b'S', pid),
             Report::NoDirectory(errno) => (b'D', errno),
             Report::NotRun(errno) => (b'X', errno),
@@ -38,6 +41,7 @@ impl Report {
     pub(crate) fn from_bytes([tag, a, b, c, d]: [u8; LEN]) -> Option<Self> {
         let value = i32::from_le_bytes([a, b, c, d]);
         Some(match tag {
+            b'O' => Report::Taken,
             b'S' => Report::Started(value),
             b'D' => Report::NoDirectory(value),
             b'X' => Report::NotRun(value),

@@ -39,6 +39,7 @@ pub(crate) fn run() -> io::Result<()> {
     let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // The end before an order: the daemon is gone, and with it the container.
     let Some((order, stdio)) = receive(&mut control)? else { return Ok(()) };
+    control.write_all(&Report::Taken.to_bytes())?;
     let child = match start(&order, stdio) {
         Ok(child) => child,
         Err(report) => return control.write_all(&report.to_bytes()),

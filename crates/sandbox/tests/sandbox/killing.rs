@@ -81,7 +81,8 @@ async fn many_cancellations_at_random_leave_nothing() {
 async fn a_command_that_kills_everything_ends_and_the_sandbox_goes_on() {
     let world = World::new().await;
     let sandbox = world.open().await;
-    for _ in 0..3 {
+    // Often: the spare supervisor is killed as well, and for a moment it still looks as if it waited for an order.
+    for _ in 0..50 {
         let (_, exit) = run(&sandbox, "kill -9 -1; exit 0").await;
         assert!(matches!(exit, Exit::Code(0) | Exit::Signal(9)), "{exit:?}");
         assert_eq!(run(&sandbox, "echo alive").await.0, "alive\n");

@@ -54,9 +54,13 @@ class Installation:
         self.model = self.start_model()
         self.server = None
 
+    @property
+    def script(self) -> pathlib.Path:
+        return SCRIPTS / "sdk.toml"
+
     def start_model(self) -> subprocess.Popen:
         binary = program("SCRIPTED_CLAUDE_BIN", TARGET / "debug/scripted-claude")
-        command = [binary, "--script", SCRIPTS / "sdk.toml", "--log", self.requests]
+        command = [binary, "--script", self.script, "--log", self.requests]
         model = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.model_url = json.loads(model.stdout.readline())["url"]
         return model

@@ -334,7 +334,7 @@ def test_a_cancelled_run_stops_and_says_why(threads, client, waiting):
     assert threads.send_message(thread, content="On we go").content == "You said: On we go"
 
 
-#: Research is not served yet; what is in steps has its tests in `test_steps.py`.
+#: What is in steps and in research has its tests in `test_steps.py` and `test_research.py`.
 @covers(
     "list_steps", "list_step_files", "get_step_diff", "get_step_file", "download_step_file", "fork_from_step",
     "revert_to_step", "get_file_history", "list_research", "get_research", "delete_research",
@@ -351,8 +351,8 @@ def test_of_a_thread_that_is_not_there_nothing_is_found(threads, client):
         lambda: threads.revert_to_step(none, "step_1"),
         lambda: threads.get_file_history(none, path="a"),
         lambda: threads.list_research(none),
-        lambda: threads.get_research(none, "research_1"),
-        lambda: threads.delete_research(none, "research_1"),
+        lambda: threads.get_research(none, none.replace("thread", "research")),
+        lambda: threads.delete_research(none, none.replace("thread", "research")),
     ):
         with pytest.raises(ApiClientError) as missing:
             call()

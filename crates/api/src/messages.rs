@@ -159,13 +159,14 @@ async fn send_message(
     let brings_more = !extras.is_empty()
         || run.options.response_schema.is_some()
         || !run.options.setup_scripts.is_empty()
+        || run.options.research_mode
         || run.options.stored.contains_key(mcp::FIELD);
-    if run.options.enabled_skills.as_ref().is_some_and(|skills| !skills.is_empty()) {
+    if run.options.research_mode || run.options.enabled_skills.as_ref().is_some_and(|skills| !skills.is_empty()) {
         let thread = find_thread(&api, &caller, &id).await?;
         skills::check_available(&api, &caller.project, thread.agent_id.as_ref(), &run.options).await?;
     }
     if if_busy == IfBusy::Steer && brings_more {
-        let message = "steer cannot be together with attachments, secrets, setupScripts, mcpServers or a responseSchema: \
+        let message = "steer cannot be together with attachments, secrets, setupScripts, mcpServers, a responseSchema or research: \
                        the run that reads the message has begun";
         return Err(Error::invalid_field("mode", message));
     }

@@ -284,6 +284,7 @@ impl RunClock {
             | Event::RunResumed { .. }
             | Event::RunContinued { .. }
             | Event::Compacted { .. }
+            | Event::Research { .. }
             | Event::Subagent { .. }
             | Event::ModelChanged { .. } => {}
             Event::ThreadCreated { .. }

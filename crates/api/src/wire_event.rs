@@ -121,6 +121,9 @@ pub(crate) enum Kind {
     /// What the model reads of the conversation so far was replaced by a summary.
     #[serde(rename = "context.compacted")]
     ContextCompacted { context: CompactedView },
+    /// Something happened to a session of deep research.
+    #[serde(rename = "deep_research")]
+    DeepResearch(Box<ResearchEvent>),
     /// Events that were asked for and are kept no longer. What is told goes on after them.
     #[serde(rename = "gap")]
     Gap { gap: GapView },
@@ -180,6 +183,7 @@ impl Kind {
             Self::ItemCompleted { .. } => "response.item.completed",
             Self::Log { .. } => "log",
             Self::ContextCompacted { .. } => "context.compacted",
+            Self::DeepResearch(_) => "deep_research",
             Self::Gap { .. } => "gap",
             Self::TextDelta { .. } => "response.content_part.delta",
             Self::ReasoningDelta { .. } => "response.reasoning.delta",
@@ -366,6 +370,47 @@ pub(crate) struct CompactedView {
     pub pre_tokens: i64,
     /// An estimate.
     pub post_tokens: i64,
+}
+
+/// Something that happened to a session of deep research.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StreamDeepResearch)]
+pub(crate) struct ResearchEvent {
+    /// `started`, `resumed`, `planned`, `progress`, `writing`, `verifying`, `completed`, `failed` or `cancelled`.
+    #[schema(example = "progress")]
+    pub event: &'static str,
+    /// The session's id; the same as `interactionId`.
+    pub session_id: String,
+    pub interaction_id: String,
+    /// The question.
+    pub topic: String,
+    /// A sentence about what happened.
+    pub thinking_summary: String,
+    /// The report in the workspace, once there is one.
+    pub report_file: Option<String>,
+    /// The list of its sources, beside it.
+    pub report_manifest_file: Option<String>,
+    /// Pages that were read so far.
+    pub sources_count: i32,
+    /// Those that the report cites, once there is one: the first fifty.
+    pub sources: Vec<CitedView>,
+    pub elapsed_seconds: i64,
+    pub error_message: Option<String>,
+    /// Always null: research is done by the server, not in the computer.
+    pub runtime_path: Option<String>,
+    /// How often it was taken up again after an interruption.
+    pub resume_attempt: i32,
+    /// Of the report, in characters.
+    pub report_length: Option<i64>,
+}
+
+/// A page that a report cites.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CitedPage)]
+pub(crate) struct CitedView {
+    pub url: String,
+    pub title: Option<String>,
 }
 
 /// Events that are kept no longer: the beginning of what was asked for.

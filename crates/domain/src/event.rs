@@ -12,6 +12,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     EnvironmentId, PermissionRequestId, RunId, SteeringId, ThreadId,
     permission::{Decider, Decision},
+    research,
     run::{Outcome, Spent},
     subagent::{Called, Subagent},
 };
@@ -59,6 +60,8 @@ pub enum Event {
         /// How full it is now, as an estimate: the next reply tells it exactly.
         post_tokens: i64,
     },
+    /// Something that happened to a session of deep research.
+    Research { told: Box<research::Told> },
     /// The run is over; nothing of it follows.
     RunFinished { outcome: Outcome, spent: Spent },
     /// Something that happened to an agent which the run has called.
@@ -244,6 +247,11 @@ pub enum Detail {
         url: String,
         status: u16,
         bytes: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+        /// BLAKE3 of the page's whole text; without, no page was read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<String>,
     },
     WebSearch {
         query: String,

@@ -106,6 +106,8 @@ ids! {
     DeliveryId = "delivery";
     /// A build of an environment's image.
     BuildId = "build";
+    /// A session of deep research.
+    ResearchId = "research";
     /// What a caller reported about a thread.
     ReportId = "report";
     /// A state of an environment's files.

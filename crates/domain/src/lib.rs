@@ -24,6 +24,7 @@ pub mod permission;
 pub mod preview;
 pub mod project;
 pub mod repository;
+pub mod research;
 pub mod run;
 pub mod schedule;
 pub mod schema;
@@ -39,8 +40,8 @@ pub mod word;
 
 pub use id::{
     AgentId, AgentVersionId, ApiKeyId, BuildId, ChangeId, DeliveryId, EnvironmentId, ExecutionId, InvalidId, MessageId,
-    OrganizationId, PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, RunId, ScheduleId, SkillId,
-    SnapshotId, SteeringId, StepId, ThreadId, TriggerId, WebhookId,
+    OrganizationId, PermissionRequestId, PreviewId, ProjectId, QuestionId, ReportId, ResearchId, RunId, ScheduleId,
+    SkillId, SnapshotId, SteeringId, StepId, ThreadId, TriggerId, WebhookId,
 };
 pub use money::MicroUsd;
 pub use path::{InvalidPath, WorkspacePath};

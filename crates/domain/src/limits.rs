@@ -97,7 +97,7 @@ impl Reached {
         }
     }
 
-    /// Says it as a sentence about `whose` limit: `run` or `thread`.
+    /// Says it as a sentence about `whose` limit, for example `run`.
     pub fn sentence(self, whose: &str) -> String {
         match self {
             Self::Cost(most) => format!("The {whose} was stopped at its budget of {} US dollars.", most.as_usd()),

@@ -232,7 +232,7 @@ impl Kind {
             "Read" | "Glob" | "Grep" => Self::Read,
             "Edit" | "GenerateImage" | "Write" | "NotebookEdit" => Self::Write,
             "Bash" => Self::Shell,
-            "WebFetch" | "WebSearch" => Self::Web,
+            "DeepResearch" | "WebFetch" | "WebSearch" => Self::Web,
             "Skill" => Self::Skill,
             "Agent" | "Task" => Self::Delegation,
             "TaskStop" | "TodoWrite" => Self::Harmless,

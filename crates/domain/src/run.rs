@@ -33,6 +33,7 @@ use crate::{
     attachment::Attachment,
     limits::Limits,
     repository::GithubRepository,
+    research::Part,
     subagent::{Place, Subagent, Task},
 };
 
@@ -241,11 +242,22 @@ pub struct RunOptions {
     /// What the run was called for by another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subagent: Option<Task>,
+    /// The message is to be answered by deep research.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub research_mode: bool,
+    /// The model that does it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deep_research_model: Option<String>,
     /// Accepted and kept for features that read them later, by their name on the wire.
     pub stored: Map<String, Value>,
 }
 
 impl RunOptions {
+    /// Gives the part in a session of deep research that the run has, if it has one.
+    pub fn research(&self) -> Option<&Part> {
+        self.subagent.as_ref()?.research.as_ref()
+    }
+
     /// Gives the options for a run that works as this one and is caused by something else: without what belonged to the
     /// one message.
     #[must_use]

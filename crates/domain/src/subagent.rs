@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AgentId, MicroUsd, RunId};
+use crate::{AgentId, MicroUsd, RunId, research::Part};
 
 /// What an agent was called for; a part of its run's options.
 ///
@@ -21,6 +21,9 @@ pub struct Task {
     pub prompt: String,
     /// The stored agent that it is; `None` for one that was made up for the call.
     pub agent_id: Option<AgentId>,
+    /// Its part in a session of deep research, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub research: Option<Part>,
     /// What binds the calls of the run that called it, and so its own: permission sets as clients wrote them.
     pub permissions: Vec<Value>,
 }

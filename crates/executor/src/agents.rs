@@ -11,6 +11,7 @@
 
 mod background;
 mod input;
+mod research;
 mod tree;
 
 use std::{
@@ -68,6 +69,8 @@ pub(crate) struct Setup {
     pub stored: Vec<Agent>,
     /// What an agent that is made up for a call has of the run.
     pub basis: RunOptions,
+    /// The model that does deep research for the run, if it may have any done.
+    pub research_model: Option<String>,
     /// What binds the calls of the run.
     pub permissions: Vec<Value>,
 }
@@ -136,9 +139,14 @@ impl Agents {
     /// Makes a call, or goes on with one that an earlier attempt has made.
     pub(crate) async fn call(self: &Arc<Self>, call: &ToolUse) -> Made {
         let (agents, call) = (self.clone(), call.clone());
-        // On a task of its own: it locks the run's row, and whoever waits for several calls writes that row in between.
-        let made: BoxFuture<'static, _> = Box::pin(async move { agents.try_call(&call).await });
-        match self.tasks.spawn(made.in_current_span()).await.unwrap_or_else(|err| Err(broken_off(&err))) {
+        let work: BoxFuture<'static, _> = Box::pin(async move { agents.try_call(&call).await });
+        self.made(work).await
+    }
+
+    /// Does the work of a call on a task of its own: it locks the run's row, and whoever waits for several calls writes that
+    /// row in between.
+    async fn made(&self, work: BoxFuture<'static, Result<Outcome, Unfinished>>) -> Made {
+        match self.tasks.spawn(work.in_current_span()).await.unwrap_or_else(|err| Err(broken_off(&err))) {
             Ok(outcome) => Made::Result(Ok(outcome)),
             Err(Unfinished::ForModel(text)) => Made::Result(Err(ToolError::ForModel(text))),
             Err(Unfinished::Left(end)) => Made::Left(end),
@@ -153,22 +161,7 @@ impl Agents {
         })?;
         let input = tools::agent::parse(json)?;
         let is_background = input.run_in_background;
-        let known = self.state().called.get(&call.id).cloned();
-        let run = match known {
-            Some(run) => run,
-            None => {
-                let new = NewSubagent { call_id: call.id.clone(), options: self.options(&input)?, is_background };
-                let most = self.parts.options.agents.max_calls;
-                if !self.setup.tree.count_call(most) {
-                    return Err(Unfinished::ForModel(format!(
-                        "No agent was called: the run has called {most}, which is all it may. Do the work yourself."
-                    )));
-                }
-                let run = self.patiently(|| self.parts.store.call_subagent(&self.lease, &self.run, &new)).await?;
-                self.state().called.insert(call.id.clone(), run.clone());
-                run
-            }
-        };
+        let run = self.make(&call.id, is_background, || self.options(&input)).await?;
         if is_background {
             let text = format!(
                 "The agent works in the background as {run}. You are told what it came to when it has ended. Do not wait \
@@ -177,11 +170,34 @@ impl Agents {
             self.keep(run);
             return Ok(Outcome::text(text, None));
         }
-        Ok(outcome_of(&self.finish(&run).await?))
+        Ok(outcome_of(&self.finish(&run, &self.setup.tree).await?))
     }
 
-    /// Drives an agent to its end, as often as it takes.
-    async fn finish(&self, run: &RunId) -> Result<Run, Unfinished> {
+    /// Makes the run that answers a call, unless there is one.
+    async fn make(
+        &self,
+        call_id: &str,
+        is_background: bool,
+        options: impl FnOnce() -> Result<RunOptions, ToolError>,
+    ) -> Result<RunId, Unfinished> {
+        let known = self.state().called.get(call_id).cloned();
+        if let Some(run) = known {
+            return Ok(run);
+        }
+        let new = NewSubagent { call_id: call_id.to_owned(), options: options()?, is_background };
+        let most = self.parts.options.agents.max_calls;
+        if !self.setup.tree.count_call(most) {
+            return Err(Unfinished::ForModel(format!(
+                "No agent was called: the run has called {most}, which is all it may. Do the work yourself."
+            )));
+        }
+        let run = self.patiently(|| self.parts.store.call_subagent(&self.lease, &self.run, &new)).await?;
+        self.state().called.insert(call_id.to_owned(), run.clone());
+        Ok(run)
+    }
+
+    /// Drives an agent to its end, as often as it takes. What it uses counts for `tree`.
+    async fn finish(&self, run: &RunId, tree: &Arc<Tree>) -> Result<Run, Unfinished> {
         loop {
             let slot = tokio::select! {
                 slot = self.setup.signal.or(self.slots.acquire()) => slot.map_err(End::from)?,
@@ -191,7 +207,7 @@ impl Agents {
             match self.patiently(|| self.parts.store.take_subagent(&self.lease, run, ttl)).await? {
                 Taken::Over(run) => return Ok(*run),
                 Taken::Waiting(_) => return Err(Unfinished::Left(Stop::Waiting.into())),
-                Taken::Claimed(claimed) => match self.drive(*claimed).await {
+                Taken::Claimed(claimed) => match self.drive(*claimed, tree).await {
                     Ok(Ok(())) | Ok(Err(End::Stop(Stop::Waiting))) => {}
                     Ok(Err(end @ (End::Stop(_) | End::Store(_)))) => return Err(Unfinished::Left(end)),
                     Ok(Err(End::Failed { message, .. })) => {
@@ -210,13 +226,13 @@ impl Agents {
     }
 
     /// Drives an agent, on a task of its own: whoever does not wait for it any more does not cut it off.
-    fn drive(&self, claimed: Claimed) -> JoinHandle<Result<(), End>> {
+    fn drive(&self, claimed: Claimed, tree: &Arc<Tree>) -> JoinHandle<Result<(), End>> {
         let signal = StopSignal::default();
         self.state().driven.insert(claimed.run.id.clone(), signal.clone());
         if self.closing.is_cancelled() {
             signal.stop(Stop::ShuttingDown);
         }
-        let (parts, tree) = (self.parts.clone(), self.setup.tree.clone());
+        let (parts, tree) = (self.parts.clone(), tree.clone());
         let (above, soft) = (self.setup.signal.clone(), self.setup.soft.clone());
         let span = tracing::info_span!("agent", run_id = %claimed.run.id);
         // A run drives agents, which are runs: the type must end somewhere.
@@ -263,7 +279,7 @@ impl Agents {
     }
 
     /// Reads or writes rows. While the database is away it is tried again, as long as the lease may still be ours.
-    async fn patiently<T, F>(&self, work: impl Fn() -> F) -> Result<T, End>
+    pub(crate) async fn patiently<T, F>(&self, work: impl Fn() -> F) -> Result<T, End>
     where
         F: Future<Output = store::Result<T>>,
     {

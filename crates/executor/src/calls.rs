@@ -137,6 +137,7 @@ impl Driver<'_> {
             if let Some(note) = approved.and_then(|approved| approved.note.clone()) {
                 outcome.content.insert(0, ResultBlock::Text(note));
             }
+            self.note_sources(call.input.as_deref().ok(), outcome.detail.as_ref()).await?;
             let entry = to_entry(call, &outcome);
             conversation::push(conversation, USER, &entry)?;
             let result = ToolResult {
@@ -191,10 +192,10 @@ async fn make(
 ) -> Made {
     if let Some(agents) = agents {
         if call.name == tools::agent::NAME {
-            return match agents.call(call).await {
-                Made::Result(result) => Made::Result(tools::clean(computer.context(), result)),
-                left @ Made::Left(_) => left,
-            };
+            return clean(agents.call(call).await, computer);
+        }
+        if call.name == tools::research::NAME {
+            return clean(agents.research(call).await, computer);
         }
         if let Some(id) = tools::stopped_task(call)
             && let Some(result) = agents.stop(&id).await
@@ -208,6 +209,14 @@ async fn make(
             "The input of this call is not valid JSON and the call was not made. It was: {text}"
         ))),
     })
+}
+
+/// Takes secrets out of what agents gave, and cuts it to length.
+fn clean(made: Made, computer: &Computer) -> Made {
+    match made {
+        Made::Result(result) => Made::Result(tools::clean(computer.context(), result)),
+        left @ Made::Left(_) => left,
+    }
 }
 
 /// Says to the user why no call can succeed. The engine's own words, with its names and paths, are for the log.

@@ -9,8 +9,9 @@ use crate::{
     drive::Parts,
     error::End,
     mcp::Servers,
+    research,
     tools::{
-        self, Call, Context, Outcome, ToolError, Tools, image::Images, redact::Redactor, skill::Library,
+        self, Call, Context, Outcome, Scope, ToolError, Tools, image::Images, redact::Redactor, skill::Library,
         web::search::Search,
     },
 };
@@ -21,6 +22,8 @@ pub(crate) struct Reach {
     pub library: Option<Library>,
     pub engine: Option<Search>,
     pub images: Option<Images>,
+    /// It may have questions researched.
+    pub has_research: bool,
 }
 
 /// What a run works with. Dropping it ends nothing that runs on the computer.
@@ -55,7 +58,9 @@ impl Computer {
         let of_message = servers_of_message(run, sealed.first().map(|(_, text)| text));
         let values: Vec<SecretString> = secrets.iter().map(|(_, value)| value.clone()).collect();
         let variables = variables(run, environment, secrets);
-        let of_environment = parts.store.open_mcp_servers(environment)?;
+        let scope = research::scope(&run.options);
+        // What has nothing but the web has no servers either.
+        let of_environment = if scope == Scope::All { parts.store.open_mcp_servers(environment)? } else { Vec::new() };
         let servers = Servers::new(
             &of_environment,
             &of_message,
@@ -63,10 +68,11 @@ impl Computer {
             |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
             &parts.options.mcp,
         );
-        let Reach { library, engine, images } = reach;
+        let Reach { library, engine, images, has_research } = reach;
         let tools = Tools::new(has_internet).with_skills(library.is_some()).with_search(engine.is_some());
         let tools = tools.with_images(images.as_ref().map(Images::ability));
         let tools = tools.with_agents(parts.options.agents.let_call(run));
+        let tools = tools.with_research(has_research).within(scope);
         let context = Context::new(parts.sandboxes.clone(), spec, run.id.as_str(), variables, parts.web.clone());
         let context = context.hiding(values.iter().map(ExposeSecret::expose_secret).chain(servers.secrets()));
         let context = context.with_skills(library).with_search(engine).with_images(images);

@@ -218,19 +218,23 @@ impl Driver<'_> {
         let skill_names: Vec<_> = skills.names().collect();
         let engine = self.choose_search(&skills, agent.as_ref(), &environment).await?;
         let images = self.choose_images(&skills, &environment).await?;
-        let reach = Reach { library: self.library(skills.custom, &workspace).await, engine, images };
+        let research_model = self.choose_research(&skills, agent.as_ref(), &environment).await?;
+        // An agent of a research session has no use for a computer, and none for what lies on it.
+        let is_at_computer = run.options.research().is_none();
+        let library = if is_at_computer { self.library(skills.custom, &workspace).await } else { None };
+        let reach = Reach { library, engine, images, has_research: research_model.is_some() };
         let mut computer = Computer::new(self.parts, run, &environment, workspace, secrets, reach).await?;
         computer.servers().recall(store, &run.environment_id).await?;
         self.redactor = computer.redactor();
         self.steps.hide(computer.redactor());
         self.window = Window::new(usage.as_ref());
         self.read_bounds(agent.as_ref()).await?;
-        self.prepare_agents(agent.as_ref(), stored, skill_names);
+        self.prepare_agents(agent.as_ref(), stored, skill_names, research_model);
         if run.options.kind == RunKind::Compact {
             return self.compact_only(agent.as_ref(), &entries, &computer).await;
         }
         let has_image = self.has_image(&environment).await;
-        if has_image {
+        if has_image && is_at_computer {
             // From here on the container starts while the model thinks.
             self.start(&mut computer).await?;
         }
@@ -268,12 +272,12 @@ impl Driver<'_> {
         };
         tokio::select! {
             outcome = async {
-                if !has_image {
+                if !has_image && is_at_computer {
                     self.prepare_image(&mut environment).await?;
                     computer.use_image(environment.build.image.clone());
                     self.start(&mut computer).await?;
                 }
-                if self.run.turns == 0 {
+                if self.run.turns == 0 && is_at_computer {
                     self.prepare_repository(&environment, &computer).await?;
                     self.set_up(&mut loaded.conversation, &computer, scripts_done, is_resumed).await?;
                 }
@@ -289,7 +293,13 @@ impl Driver<'_> {
     }
 
     /// Prepares what the run needs to call agents.
-    fn prepare_agents(&mut self, agent: Option<&Agent>, stored: Vec<Agent>, skills: Vec<String>) {
+    fn prepare_agents(
+        &mut self,
+        agent: Option<&Agent>,
+        stored: Vec<Agent>,
+        skills: Vec<String>,
+        research_model: Option<String>,
+    ) {
         let options = &self.run.options;
         let of_agent = agent.map(|agent| &agent.settings);
         let basis = RunOptions {
@@ -314,6 +324,7 @@ impl Driver<'_> {
             soft: self.soft.clone(),
             stored: stored.into_iter().filter(|agent| agent.is_active).collect(),
             basis,
+            research_model,
             permissions: self.permission_sets.clone(),
         };
         self.agents = Some(Agents::new(self.parts, self.run, self.lease.renewal(), setup));

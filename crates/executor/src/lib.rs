@@ -26,6 +26,7 @@ mod progress;
 mod prompt;
 mod reply;
 mod repository;
+mod research;
 mod schedules;
 mod server_tools;
 mod setup;
@@ -40,7 +41,7 @@ pub mod tools;
 pub mod webhooks;
 mod worker;
 
-pub use options::{AgentOptions, Options, SearchOptions};
+pub use options::{AgentOptions, Options, ResearchOptions, SearchOptions};
 pub use reply::spent;
 pub use skills::why_unavailable;
 pub use worker::Executor;

@@ -41,6 +41,8 @@ pub struct Options {
     pub images: Option<tools::image::Images>,
     /// Which agents runs may call.
     pub agents: AgentOptions,
+    /// How much deep research may take.
+    pub research: ResearchOptions,
     /// Images built at once by this process.
     pub concurrent_builds: usize,
     /// How long building an image may take.
@@ -65,13 +67,30 @@ pub struct AgentOptions {
 impl AgentOptions {
     /// Tells whether a run may call agents.
     pub(crate) fn let_call(&self, run: &Run) -> bool {
-        run.depth() < self.max_depth
+        run.depth() < self.max_depth && run.options.research().is_none()
     }
 }
 
 impl Default for AgentOptions {
     fn default() -> Self {
         Self { max_depth: 2, max_parallel: 4, max_calls: 50 }
+    }
+}
+
+/// How much one session of deep research may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ResearchOptions {
+    /// What a question is divided into at most; so many agents read.
+    pub max_questions: usize,
+    /// Model calls of each of them.
+    pub max_turns: u32,
+    /// What plan and reading may cost; 0 is no limit. The report itself is written all the same.
+    pub max_cost_usd: f64,
+}
+
+impl Default for ResearchOptions {
+    fn default() -> Self {
+        Self { max_questions: 5, max_turns: 15, max_cost_usd: 2.5 }
     }
 }
 
@@ -115,6 +134,7 @@ impl Default for Options {
             webhooks: webhooks::Options::default(),
             images: None,
             agents: AgentOptions::default(),
+            research: ResearchOptions::default(),
             concurrent_builds: 2,
             build_timeout: Duration::from_secs(30 * 60),
             default_model: "claude-sonnet-5-5".into(),

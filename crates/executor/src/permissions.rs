@@ -19,6 +19,7 @@ use crate::{
     conversation,
     drive::Driver,
     error::End,
+    research,
     stop::Stop,
     tools::{self, image},
 };
@@ -108,6 +109,11 @@ impl Driver<'_> {
         let source = input.get("source_path").filter(|source| tool == image::NAME && !source.is_null());
         let of_source =
             source.map(|path| permission::judge(&self.permissions, "Read", &serde_json::json!({"file_path": path})));
+        // A report is written.
+        let of_source = of_source.or_else(|| {
+            (tool == tools::research::NAME)
+                .then(|| permission::judge(&self.permissions, "Write", &research::written_example()))
+        });
         let verdict = of_source.filter(|of_source| of_source.access > verdict.access).unwrap_or(verdict);
         self.changed_tools.narrow(tool, verdict)
     }
@@ -123,7 +129,7 @@ impl Driver<'_> {
         let requests = self.requests_of(&calls).await?;
         let request_of = |call: &ToolUse| requests.iter().find(|request| request.call_id == call.id);
         let may_resume = are_own
-            && calls.iter().any(|call| call.name == tools::agent::NAME)
+            && calls.iter().any(|call| tools::is_of_agents(&call.name))
             && self.parts.store.find_stop_reason(&self.run.id).await?.as_deref() == Some("tool_use");
         let (mut interrupted, mut not_made) = (Vec::new(), Vec::new());
         for call in calls {
@@ -131,7 +137,7 @@ impl Driver<'_> {
                 // An agent goes on, and one that was not called yet is called now.
                 request
                     if may_resume
-                        && call.name == tools::agent::NAME
+                        && tools::is_of_agents(&call.name)
                         && request.is_none_or(|request| request.is_taken) =>
                 {
                     self.resumed.push(call.clone());

@@ -13,7 +13,7 @@ use domain::{
 use sandbox::Workspace;
 use tokio::io::AsyncReadExt;
 
-use crate::{agents, computer::Computer, repository};
+use crate::{agents, computer::Computer, repository, research};
 
 /// Files of the workspace's root that speak to agents, in this order.
 const MEMORY_FILES: [&str; 3] = ["CLAUDE.md", ".claude/CLAUDE.md", "AGENTS.md"];
@@ -29,6 +29,9 @@ pub(crate) async fn parts(
     computer: &Computer,
     agents: Option<String>,
 ) -> Vec<String> {
+    if let Some(part) = options.research() {
+        return vec![research::words::system(part.role)];
+    }
     let mut parts = vec![base(computer.has_internet())];
     parts.extend(agents::instructions(options));
     let instructions =
@@ -96,6 +99,10 @@ pub(crate) fn reminder(run: &Run, changed_parts: Option<&[String]>) -> String {
     if let Some(repository) = &run.options.github_repository {
         text.push('\n');
         text.push_str(&repository::instruction(repository));
+    }
+    if run.options.research_mode {
+        text.push('\n');
+        text.push_str(&research::reminder());
     }
     text.push_str("\n</system-reminder>");
     text

@@ -36,6 +36,11 @@ impl Driver<'_> {
         self.window.measure(response);
         let mut events: Vec<_> =
             blocks.into_iter().filter_map(|block| to_event(block, &mut self.server_calls)).collect();
+        for event in &events {
+            if let Event::ItemCompleted { item: Item::ToolCall(ToolCall { result: Some(result), .. }) } = event {
+                self.note_sources(None, result.detail.as_ref()).await?;
+            }
+        }
         for (call, text) in &judged.denied {
             transcript.push((USER, conversation::answer(&call.id, text, true)));
             let result = ToolResult { is_error: true, text: text.clone(), duration_ms: 0, detail: None };

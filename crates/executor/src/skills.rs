@@ -17,8 +17,11 @@ use crate::{
     tools::{image::Images, skill::Library, web::search::Search},
 };
 
-/// Why a skill that clients know cannot be used.
-const NOT_YET: &str = "this version of the server does not have it yet";
+/// Who searches the web for a run.
+pub(crate) enum Searcher {
+    Backend,
+    Engine(Search),
+}
 
 /// What is switched on for a run.
 #[derive(Debug, Default)]
@@ -60,12 +63,6 @@ impl Driver<'_> {
                 format!("The run goes on without skills that are not there any more: {}.", missing.join(", "));
             self.log(LogLevel::Warning, "skills", message).await?;
         }
-        for skill in &enabled.built_in {
-            if matches!(skill, BuiltIn::DeepResearch) && self.run.turns == 0 {
-                let message = format!("The run goes on without {}: {NOT_YET}.", skill.as_str());
-                self.log(LogLevel::Warning, "skills", message).await?;
-            }
-        }
         Ok(enabled)
     }
 
@@ -87,32 +84,41 @@ impl Driver<'_> {
         if !enabled.built_in.contains(&BuiltIn::WebSearch) {
             return Ok(None);
         }
-        let (options, catalogue) = (&self.parts.options, &self.parts.catalogue);
-        let model = self.model(agent);
-        let access = domain::permission::judge(&self.permissions, "WebSearch", &serde_json::Value::Null).access;
-        let has_internet = environment.settings.internet_access && self.run.options.internet_access != Some(false);
-        // A back end does not ask before it searches.
-        self.searches_by_backend = has_internet
-            && access == Access::Allow
-            && options.search.uses_backend
-            && catalogue.find(&model).is_some_and(|model| model.web_search.is_some());
-        if self.searches_by_backend {
-            return Ok(None);
-        }
-        let why_not = match &options.search.engine {
-            _ if !has_internet => "this run has no internet".to_owned(),
-            _ if access == Access::Deny => "its permissions deny it".to_owned(),
-            Some(engine) => return Ok(Some(engine.clone())),
-            None if options.search.uses_backend && access == Access::Ask => {
-                "its permissions want to be asked, and the model's back end does not ask".to_owned()
+        let why_not = match self.searcher(&self.model(agent), environment) {
+            Ok(Searcher::Backend) => {
+                self.searches_by_backend = true;
+                return Ok(None);
             }
-            None => no_search(&model),
+            Ok(Searcher::Engine(engine)) => return Ok(Some(engine)),
+            Err(why_not) => why_not,
         };
         if self.run.turns == 0 {
             let message = format!("The run goes on without web_search: {why_not}.");
             self.log(LogLevel::Warning, "skills", message).await?;
         }
         Ok(None)
+    }
+
+    /// Finds who searches the web for a run with a model, or says why nobody does.
+    pub(crate) fn searcher(&self, model: &str, environment: &Environment) -> Result<Searcher, String> {
+        let (options, catalogue) = (&self.parts.options, &self.parts.catalogue);
+        let access = domain::permission::judge(&self.permissions, "WebSearch", &serde_json::Value::Null).access;
+        let has_internet = environment.settings.internet_access && self.run.options.internet_access != Some(false);
+        // A back end does not ask before it searches.
+        let by_backend = has_internet
+            && access == Access::Allow
+            && options.search.uses_backend
+            && catalogue.find(model).is_some_and(|model| model.web_search.is_some());
+        match &options.search.engine {
+            _ if by_backend => Ok(Searcher::Backend),
+            _ if !has_internet => Err("this run has no internet".to_owned()),
+            _ if access == Access::Deny => Err("its permissions deny it".to_owned()),
+            Some(engine) => Ok(Searcher::Engine(engine.clone())),
+            None if options.search.uses_backend && access == Access::Ask => {
+                Err("its permissions want to be asked, and the model's back end does not ask".to_owned())
+            }
+            None => Err(no_search(model)),
+        }
     }
 
     /// Decides who makes pictures for the run; where nobody can, that is told before the model is asked.
@@ -155,13 +161,13 @@ pub fn why_unavailable(
 ) -> Option<String> {
     let model = catalogue.resolve_alias(model);
     match skill {
-        BuiltIn::WebSearch => {
+        // It searches, too.
+        BuiltIn::WebSearch | BuiltIn::DeepResearch => {
             let has_own = catalogue.find(model).is_some_and(|model| model.web_search.is_some());
             let is_searched = options.search.engine.is_some() || options.search.uses_backend && has_own;
             (!is_searched).then(|| no_search(model))
         }
         BuiltIn::ImageGeneration => options.images.is_none().then(|| NO_IMAGES.to_owned()),
-        BuiltIn::DeepResearch => Some(NOT_YET.to_owned()),
     }
 }
 

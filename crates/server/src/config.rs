@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) images: Images,
     pub(crate) runs: Runs,
     pub(crate) agents: Agents,
+    pub(crate) research: Research,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
     pub(crate) preview: Preview,
@@ -280,6 +281,18 @@ pub(crate) struct Agents {
     pub(crate) max_parallel: u32,
     #[serde(deserialize_with = "units::whole")]
     pub(crate) max_calls: u32,
+}
+
+/// How much one session of deep research may take.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Research {
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_questions: u32,
+    #[serde(deserialize_with = "units::positive")]
+    pub(crate) max_turns: u32,
+    #[serde(deserialize_with = "units::dollars")]
+    pub(crate) max_cost: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -294,6 +294,11 @@ pub(crate) fn executor_options(loaded: &Loaded, search: executor::SearchOptions)
             max_parallel: config.agents.max_parallel as usize,
             max_calls: config.agents.max_calls,
         },
+        research: executor::ResearchOptions {
+            max_questions: config.research.max_questions as usize,
+            max_turns: config.research.max_turns,
+            max_cost_usd: config.research.max_cost,
+        },
         concurrent_runs: settings.concurrent as usize,
         lease: settings.lease,
         poll: settings.poll,

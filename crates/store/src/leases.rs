@@ -23,7 +23,7 @@ use crate::{
     hub::CancelHints,
     messages::preview,
     permissions::{self, NewRequest},
-    queue,
+    queue, research,
     row::{ReadColumn, to_json},
     runs, steering, subagents,
     webhooks::{self, HAS_WEBHOOKS},
@@ -589,6 +589,7 @@ pub(crate) async fn finish(
     if !matches!(outcome, Outcome::Completed { .. }) {
         // Before the last event: nothing of the run follows that.
         permissions::close(connection, run).await?;
+        research::close(connection, run, outcome).await?;
     }
     let event = Event::RunFinished { outcome: outcome.clone(), spent };
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(

@@ -36,6 +36,7 @@ pub mod previews;
 pub mod projects;
 pub mod queue;
 pub mod rates;
+pub mod research;
 pub mod responses;
 pub mod retention;
 pub mod rewind;

@@ -24,6 +24,7 @@ use crate::{
     events::to_text,
     leases::{self, Claimed, Finished, Lease, Renewal},
     permissions::{self, Parking},
+    research,
     row::{ReadColumn, to_json},
     runs,
 };
@@ -348,7 +349,7 @@ impl Store {
 }
 
 /// Locks the run of a lease.
-async fn lock(tx: &mut PgConnection, lease: &Renewal) -> Result<()> {
+pub(crate) async fn lock(tx: &mut PgConnection, lease: &Renewal) -> Result<()> {
     sqlx::query("select 1 from runs where id = $1 and lease_token = $2 and status = 'running' for update")
         .bind(lease.run_id.as_str())
         .bind(lease.token())
@@ -442,6 +443,7 @@ pub(crate) async fn finish(
     let outcome = &leases::without_nul(outcome);
     if !matches!(outcome, Outcome::Completed { .. }) {
         permissions::close(connection, &agent.run_id).await?;
+        research::close(connection, &agent.run_id, outcome).await?;
     }
     let event = Event::RunFinished { outcome: outcome.clone(), spent };
     let row = sqlx::query(

@@ -98,6 +98,11 @@ pub(crate) struct Work {
     /// reads it with its next turn, and the answer is that run's events from now on.
     #[schema(example = "queue")]
     mode: Option<String>,
+    /// Has the message answered by deep research: agents search and read the web, and write a report with its sources.
+    /// Refused with 400 (`skill_unavailable`) where nobody can search.
+    research_mode_enabled: Option<bool>,
+    /// The model that does it, instead of the agent's.
+    deep_research_model: Option<String>,
     /// For this run.
     #[serde(flatten)]
     caps: CapFields,
@@ -177,10 +182,9 @@ pub(crate) struct MessageInput {
 }
 
 /// Fields that ask for what this server cannot do yet, and what that is called.
-const UNSUPPORTED: [(&str, &str); 4] = [
+const UNSUPPORTED: [(&str, &str); 3] = [
     ("schedule", "Starting a run by a schedule"),
     ("knowledgeContext", "Retrieval from knowledge libraries"),
-    ("researchModeEnabled", "Deep research"),
     ("permissionMode", "Choosing a permission mode"),
 ];
 
@@ -342,6 +346,8 @@ impl Work {
                 response_schema,
                 stored,
                 limits,
+                research_mode: self.research_mode_enabled == Some(true),
+                deep_research_model: self.deep_research_model.filter(|model| !model.trim().is_empty()),
                 ..RunOptions::default()
             },
             idempotency,
@@ -397,10 +403,21 @@ mod tests {
         ] {
             assert!(work(off.clone()).check_supported().is_ok(), "{off}");
         }
-        for on in [json!({"knowledgeContext": {"libraryIds": ["x"]}}), json!({"researchModeEnabled": true})] {
+        for on in [json!({"knowledgeContext": {"libraryIds": ["x"]}}), json!({"permissionMode": "plan"})] {
             let err = work(on.clone()).check_supported().expect_err("is asked for");
             assert_eq!(err.into_response().status(), StatusCode::NOT_IMPLEMENTED, "{on}");
         }
+    }
+
+    #[test]
+    fn research_is_an_option_of_the_run() {
+        let body = json!({"content": "Why?", "researchModeEnabled": true, "deepResearchModel": "claude-opus-5"});
+        let run = work(body).into_run(Vec::new(), None).expect("is acceptable");
+        assert!(run.options.research_mode);
+        assert_eq!(run.options.deep_research_model.as_deref(), Some("claude-opus-5"));
+        let body = json!({"content": "Why?", "researchModeEnabled": null, "deepResearchModel": ""});
+        let run = work(body).into_run(Vec::new(), None).expect("is acceptable");
+        assert_eq!((run.options.research_mode, run.options.deep_research_model), (false, None));
     }
 
     #[test]

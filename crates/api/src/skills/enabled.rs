@@ -49,15 +49,24 @@ pub(crate) async fn check_available(
     options: &RunOptions,
 ) -> Result<()> {
     let names = options.enabled_skills.as_deref().unwrap_or_default();
-    let built_in: Vec<BuiltIn> = names.iter().filter_map(|name| BuiltIn::find(name)).collect();
+    let mut built_in: Vec<BuiltIn> = names.iter().filter_map(|name| BuiltIn::find(name)).collect();
+    if options.research_mode && !built_in.contains(&BuiltIn::DeepResearch) {
+        built_in.push(BuiltIn::DeepResearch);
+    }
     let Some(why_unavailable) = api.why_unavailable.as_ref().filter(|_| !built_in.is_empty()) else { return Ok(()) };
-    let of_agent = match agent {
-        Some(id) if options.model.is_none() => api.store.find_agent(project, id).await?.map(|agent| agent.model),
-        Some(_) | None => None,
+    let agent = match agent {
+        Some(id) => api.store.find_agent(project, id).await?,
+        None => None,
     };
-    let model = options.model.as_ref().or(of_agent.as_ref()).unwrap_or(&api.settings.default_model);
+    let of_agent = agent.as_ref().map(|agent| &agent.model);
+    let model = options.model.as_ref().or(of_agent).unwrap_or(&api.settings.default_model);
+    let of_agent = agent.as_ref().and_then(|agent| agent.settings.deep_research_model.as_ref());
+    let for_research = options.deep_research_model.as_ref().or(of_agent);
     for skill in built_in {
-        if let Some(why) = why_unavailable(skill, model) {
+        // Research is done with the model for it, or with the run's where that one cannot.
+        let models = for_research.filter(|_| skill == BuiltIn::DeepResearch).into_iter().chain([model]);
+        let mut whys = models.map(|model| why_unavailable(skill, model));
+        if let Some(why) = whys.try_fold(String::new(), |_, why| why) {
             let message = format!("The skill {skill} cannot be used: {why}", skill = skill.as_str());
             return Err(Error::bad_request(message).with_code("skill_unavailable"));
         }

@@ -209,7 +209,7 @@ impl From<&Detail> for ToolView {
                 output,
                 error,
             },
-            Detail::Fetch { url, status, bytes } => Self::WebFetch { url, status, bytes },
+            Detail::Fetch { url, status, bytes, .. } => Self::WebFetch { url, status, bytes },
             Detail::WebSearch { query, hits } => {
                 let results = hits.into_iter().map(|hit| HitView { title: hit.title, url: hit.url, date: hit.date });
                 Self::WebSearch { query, results: results.collect() }

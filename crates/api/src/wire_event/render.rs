@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     RunId, ThreadId,
     event::{DecidedCall, Delta, Event, Item, LogLevel, Recorded, Steering},
+    research::{Happening, Told, call_of},
     run::{Outcome, Spent},
     subagent::Subagent,
 };
@@ -16,8 +17,8 @@ use store::events::Gap;
 use crate::permissions::reason;
 
 use super::{
-    AskedView, CompactedView, CreatedThread, DecidedView, DeltaView, FailureView, Kind, LogView, Nested, Origin,
-    ResponseView, RunSummary, SteeringView, SubagentView, Tokens, Usage, WireEvent,
+    AskedView, CitedView, CompactedView, CreatedThread, DecidedView, DeltaView, FailureView, Kind, LogView, Nested,
+    Origin, ResearchEvent, ResponseView, RunSummary, SteeringView, SubagentView, Tokens, Usage, WireEvent,
 };
 
 /// What the web client of the platform takes for a cancellation.
@@ -88,6 +89,16 @@ pub(crate) fn render(recorded: &Recorded, run_started_at: Option<DateTime<Utc>>)
             let line = log(recorded, run_started_at, LogLevel::Info, "action_summary", message);
             vec![line, Kind::ContextCompacted { context }]
         }
+        Event::Research { told } => {
+            let level = match told.happening {
+                Happening::Completed => LogLevel::Success,
+                Happening::Failed => LogLevel::Error,
+                Happening::Cancelled => LogLevel::Warning,
+                _ => LogLevel::Info,
+            };
+            let line = log(recorded, run_started_at, level, "deep_research", told.summary.clone());
+            vec![line, Kind::DeepResearch(Box::new((&**told).into()))]
+        }
         Event::RunFinished { outcome, spent } => finished(id, outcome, *spent),
         Event::Subagent { agent, event } => return render_subagent(recorded, agent, event, run_started_at),
     };
@@ -140,7 +151,7 @@ fn render_subagent(
             run_id: recorded.run_id.as_ref().map(ToString::to_string),
             timestamp: recorded.created_at.into(),
         });
-        event.nested = Some(Nested { parent_tool_use_id: agent.call_id.clone(), subagent: view.clone() });
+        event.nested = Some(Nested { parent_tool_use_id: call_of(&agent.call_id).to_owned(), subagent: view.clone() });
     }
     rendered
 }
@@ -248,6 +259,29 @@ fn log(
 impl From<&Steering> for SteeringView {
     fn from(note: &Steering) -> Self {
         Self { id: note.id.to_string(), mode: note.mode.as_str(), content: note.content.clone() }
+    }
+}
+
+impl From<&Told> for ResearchEvent {
+    fn from(told: &Told) -> Self {
+        let report = told.report.as_ref();
+        let cited = |(url, title): &(String, Option<String>)| CitedView { url: url.clone(), title: title.clone() };
+        Self {
+            event: told.happening.as_str(),
+            session_id: told.session_id.to_string(),
+            interaction_id: told.session_id.to_string(),
+            topic: told.query.clone(),
+            thinking_summary: told.summary.clone(),
+            report_file: report.map(|report| report.path.clone()),
+            report_manifest_file: report.map(|report| report.manifest_path.clone()),
+            sources_count: told.sources,
+            sources: told.cited.iter().map(cited).collect(),
+            elapsed_seconds: told.elapsed_seconds,
+            error_message: told.error.clone(),
+            runtime_path: None,
+            resume_attempt: told.resumes,
+            report_length: report.map(|report| report.characters),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use ledger::{Ledger, Writer};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use store::{keys::NewKey, leases::Checkpoint, permissions::NewRequest, projects::NewProject};
+use store::{keys::NewKey, leases::Checkpoint, permissions::NewRequest, projects::NewProject, research::NewSession};
 
 use crate::{
     app::{App, Reply},
@@ -80,6 +80,8 @@ impl Things {
             ttl: std::time::Duration::from_secs(3600),
         };
         let request_id = request.id.to_string();
+        let asked = NewSession { call_id: "toolu_2".into(), query: "why?".into(), model: "m".into() };
+        let session = store.begin_research(&claimed.lease.renewal(), &claimed.run, &asked).await.expect("begins");
         let checkpoint = Checkpoint { requests: vec![request], ..Checkpoint::default() };
         store.checkpoint(&mut claimed.lease, &checkpoint).await.expect("the lease is good");
         store.park_waiting(&claimed.lease).await.expect("parks");
@@ -107,6 +109,7 @@ impl Things {
                 ("versionId", text(&versions["data"][0]["id"])),
                 ("stepId", text(&steps["data"][0]["id"])),
                 ("request_id", request_id),
+                ("session_id", session.id.to_string()),
             ],
             key,
         }

@@ -30,6 +30,7 @@ mod idempotency;
 mod listing;
 mod permissions;
 mod refusing;
+mod research;
 mod resuming;
 mod retention;
 mod rewinding;

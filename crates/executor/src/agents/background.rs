@@ -41,7 +41,7 @@ impl Agents {
         let agents = self.clone();
         self.tasks.spawn(async move {
             loop {
-                match agents.finish(&run).await {
+                match agents.finish(&run, &agents.setup.tree).await {
                     Err(Unfinished::Left(End::Stop(Stop::Waiting))) => tokio::select! {
                         () = agents.closing.cancelled() => return,
                         () = tokio::time::sleep(agents.parts.options.poll) => {}

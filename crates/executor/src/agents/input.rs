@@ -67,6 +67,7 @@ impl Agents {
             description: input.description.chars().take(MAX_DESCRIPTION_CHARS).collect(),
             prompt: input.prompt.clone(),
             agent_id: stored.map(|agent| agent.id.clone()),
+            research: None,
             permissions: self.setup.permissions.clone(),
         };
         let options = match stored {

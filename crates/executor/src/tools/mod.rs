@@ -23,6 +23,7 @@ mod path;
 mod progress;
 mod read;
 pub(crate) mod redact;
+pub(crate) mod research;
 mod search;
 pub mod skill;
 mod spill;
@@ -46,6 +47,11 @@ pub(crate) fn changes_files(name: &str) -> bool {
     !matches!(name, "Agent" | "Glob" | "Grep" | "Read" | "Skill" | "TaskStop" | "TodoWrite" | "WebFetch" | "WebSearch")
 }
 
+/// Tells whether calls of the tool are the work of agents: one that was cut off goes on instead of being interrupted.
+pub(crate) fn is_of_agents(name: &str) -> bool {
+    matches!(name, agent::NAME | research::NAME)
+}
+
 /// Tells whether a call of the tool changes the file it names and no other.
 pub(crate) fn writes_one_file(name: &str) -> bool {
     matches!(name, "Edit" | image::NAME | "Write")
@@ -67,6 +73,17 @@ pub struct Tools {
     has_search: bool,
     images: Option<image::Ability>,
     has_agents: bool,
+    has_research: bool,
+    scope: Scope,
+}
+
+/// Which of the tools a run may have at all, whatever it is offered beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    All,
+    /// Those that search and read the web, and nothing that changes anything: what a page says can then do no harm.
+    Web,
+    Nothing,
 }
 
 /// A call as the model made it, and how it is to be carried out.
@@ -151,7 +168,15 @@ impl Outcome {
 impl Tools {
     /// `has_internet` says whether the run may reach the internet; without, there is no WebFetch.
     pub fn new(has_internet: bool) -> Self {
-        Self { has_internet, has_skills: false, has_search: false, images: None, has_agents: false }
+        Self {
+            has_internet,
+            has_skills: false,
+            has_search: false,
+            images: None,
+            has_agents: false,
+            has_research: false,
+            scope: Scope::All,
+        }
     }
 
     /// With the tool that gives skills' texts; the run's [`Context`] must have skills.
@@ -178,6 +203,18 @@ impl Tools {
         Self { has_agents, ..self }
     }
 
+    /// With the tool that researches a question, which is carried out by whoever drives the run.
+    #[must_use]
+    pub(crate) fn with_research(self, has_research: bool) -> Self {
+        Self { has_research, ..self }
+    }
+
+    /// With no tools beyond a scope, also where the model calls one that it was not offered.
+    #[must_use]
+    pub(crate) fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+
     pub(crate) fn has_internet(self) -> bool {
         self.has_internet
     }
@@ -190,7 +227,7 @@ impl Tools {
     /// Tells whether a call may run beside others of its kind: it only looks, or is an agent's work. All others keep the
     /// order the model gave.
     pub fn is_parallel_safe(self, name: &str) -> bool {
-        matches!(name, "Agent" | "Glob" | "Grep" | "Read" | "Skill" | "WebFetch" | "WebSearch")
+        matches!(name, "Agent" | research::NAME | "Glob" | "Grep" | "Read" | "Skill" | "WebFetch" | "WebSearch")
     }
 
     /// Carries a call out.
@@ -200,6 +237,9 @@ impl Tools {
     pub async fn call(self, cx: &Context, call: Call<'_>) -> Result<Outcome, ToolError> {
         if call.stop.is_cancelled() {
             return Err(ToolError::Stopped);
+        }
+        if self.scope != Scope::All && !self.all().any(|(name, ..)| name == call.name) {
+            return clean(cx, Err(self.unknown(call.name)));
         }
         let result = match call.name {
             // These stop by themselves: they have processes to see dead first.
@@ -237,6 +277,7 @@ impl Tools {
         let all = [
             agent::DEFINITION,
             bash::DEFINITION,
+            research::DEFINITION,
             edit::DEFINITION,
             if self.images == Some(image::Ability::Change) { image::CHANGES } else { image::MAKES },
             glob::DEFINITION,
@@ -249,8 +290,14 @@ impl Tools {
             web::search::DEFINITION,
             write::DEFINITION,
         ];
-        all.into_iter().filter(move |(name, ..)| match *name {
+        let is_within = move |name: &str| match self.scope {
+            Scope::All => true,
+            Scope::Web => matches!(name, "WebFetch" | "WebSearch"),
+            Scope::Nothing => false,
+        };
+        all.into_iter().filter(move |(name, ..)| is_within(name)).filter(move |(name, ..)| match *name {
             "Agent" => self.has_agents,
+            research::NAME => self.has_research,
             image::NAME => self.images.is_some(),
             "Skill" => self.has_skills,
             "WebFetch" => self.has_internet,
@@ -291,6 +338,11 @@ fn definition(name: &str, description: &str, schema: &str) -> claude::Tool {
     claude::Tool { name: name.to_owned(), description: description.to_owned(), input_schema }
 }
 
+/// Describes a new file for the people who watch.
+pub(crate) fn written(path: &str, content: &str) -> Detail {
+    diff::detail(path, None, content)
+}
+
 fn for_model(text: impl Into<String>) -> ToolError {
     ToolError::ForModel(text.into())
 }
@@ -305,12 +357,21 @@ mod tests {
             .with_skills(true)
             .with_search(true)
             .with_images(Some(image::Ability::Change))
+            .with_research(true)
             .definitions();
         assert!(definitions.is_sorted_by_key(|tool| tool.name.clone()));
         let json = serde_json::to_string_pretty(&definitions).unwrap();
         insta::assert_snapshot!("definitions", json);
         let names: Vec<_> = Tools::new(false).definitions().into_iter().map(|tool| tool.name).collect();
         assert_eq!(names, ["Bash", "Edit", "Glob", "Grep", "Read", "TaskStop", "TodoWrite", "Write"]);
+    }
+
+    #[test]
+    fn what_is_out_of_scope_is_offered_to_nobody() {
+        let all = Tools::new(true).with_search(true).with_agents(true).with_research(true).with_skills(true);
+        let names = |scope| all.within(scope).definitions().into_iter().map(|tool| tool.name).collect::<Vec<_>>();
+        assert_eq!(names(Scope::Web), ["WebFetch", "WebSearch"]);
+        assert_eq!(names(Scope::Nothing), Vec::<String>::new());
     }
 
     #[test]

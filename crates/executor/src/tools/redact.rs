@@ -87,7 +87,13 @@ impl Redactor {
                 error: error.map(|error| self.redact(error)),
             },
             Detail::Todos { todos } => Detail::Todos { todos },
-            Detail::Fetch { url, status, bytes } => Detail::Fetch { url: self.redact(url), status, bytes },
+            Detail::Fetch { url, status, bytes, title, hash } => Detail::Fetch {
+                url: self.redact(url),
+                status,
+                bytes,
+                title: title.map(|title| self.redact(title)),
+                hash,
+            },
             Detail::WebSearch { query, mut hits } => {
                 for hit in &mut hits {
                     hit.title = self.redact(std::mem::take(&mut hit.title));

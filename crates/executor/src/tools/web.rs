@@ -52,6 +52,16 @@ struct Input {
     offset: Option<u64>,
 }
 
+/// Gives an address in the form in which it is fetched and told of; `None` for what is never fetched.
+pub(crate) fn normal(address: &str) -> Option<String> {
+    guard::parse(address).ok().map(String::from)
+}
+
+/// Gives the address that a call of WebFetch asks for, as [`normal`] does.
+pub(crate) fn requested(input: &RawValue) -> Option<String> {
+    serde_json::from_str::<Input>(input.get()).ok().and_then(|input| normal(&input.url))
+}
+
 pub(super) async fn call(cx: &Context, input: &RawValue) -> Result<Outcome, ToolError> {
     let input: Input = input::parse("WebFetch", input)?;
     let url = guard::parse(&input.url).map_err(for_model)?;
@@ -64,7 +74,7 @@ pub(super) async fn call(cx: &Context, input: &RawValue) -> Result<Outcome, Tool
                     "{from} redirects to another host ({status}), which was not followed. If that is where you want to \
                      go, call WebFetch with this url: {to}"
                 );
-                let detail = Detail::Fetch { url: from.to_string(), status, bytes: 0 };
+                let detail = Detail::Fetch { url: from.to_string(), status, bytes: 0, title: None, hash: None };
                 return Ok(Outcome::text(text, Some(detail)));
             }
         },
@@ -88,6 +98,7 @@ pub(super) async fn call(cx: &Context, input: &RawValue) -> Result<Outcome, Tool
         ));
     }
     let bytes = i64::try_from(page.bytes).unwrap_or(i64::MAX);
-    let detail = Detail::Fetch { url: page.url.to_string(), status: page.status, bytes };
+    let (title, hash) = (page.title.clone(), Some(page.hash.clone()));
+    let detail = Detail::Fetch { url: page.url.to_string(), status: page.status, bytes, title, hash };
     Ok(Outcome::text(text, Some(detail)))
 }

@@ -19,8 +19,10 @@ mod model_faults;
 #[path = "../tools/recorded.rs"]
 mod recorded;
 mod repository;
+mod research;
 mod rug_pulls;
 mod side_questions;
+mod site;
 mod skills;
 mod steps;
 mod stopping;

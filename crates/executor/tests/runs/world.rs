@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub sandboxes: Sandboxes,
     pub environment: EnvironmentId,
     pub thread: ThreadId,
+    /// Networks whose pages may be fetched although they are not public.
+    pub reachable: Vec<web::Allowed>,
     installation: String,
 }
 
@@ -71,7 +73,7 @@ impl World {
         };
         let environment = database.store.create_environment(&database.project, new).await.expect("an environment").id;
         let thread = new_thread(&database, &environment).await;
-        Self { database, claude, sandboxes, environment, thread, installation }
+        Self { database, claude, sandboxes, environment, thread, reachable: Vec::new(), installation }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -106,7 +108,7 @@ impl World {
         let mut model = claude::Options::new(self.claude.url().parse().expect("a URL"), Some("key".to_owned().into()));
         model.max_retry_delay = Duration::from_millis(20);
         change_model(&mut model);
-        let sandboxes = self.sandboxes.clone();
+        let (sandboxes, reachable) = (self.sandboxes.clone(), self.reachable.clone());
         let options = self.database.private.connect_options();
         let node = node.to_owned();
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
@@ -129,7 +131,7 @@ impl World {
                 ledger,
                 claude::Client::new(model).expect("a client"),
                 Arc::new(claude::Catalogue::builtin()),
-                web::Client::new(Vec::new()).expect("a client"),
+                web::Client::new(reachable).expect("a client"),
                 runs,
             );
             executor.run(tokens.0, tokens.1).await;

@@ -42,6 +42,7 @@ impl Loaded {
             "webhooks",
             "runs",
             "agents",
+            "research",
             "events",
             "limits",
             "log",

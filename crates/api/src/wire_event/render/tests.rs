@@ -73,7 +73,7 @@ fn the_frames_of_tool_calls_by_their_effect() {
         Detail::FileWrite { path: "/workspace/a".into(), is_new: true, diff: "+a".into(), additions: 1, deletions: 0 },
         Detail::Search { pattern: "*.rs".into(), matches: 4 },
         Detail::Todos { todos: json!([{"content": "x", "status": "pending"}]) },
-        Detail::Fetch { url: "https://example.org/".into(), status: 200, bytes: 99 },
+        Detail::Fetch { url: "https://example.org/".into(), status: 200, bytes: 99, title: None, hash: None },
         Detail::Mcp {
             server: "everything".into(),
             tool: "get-sum".into(),

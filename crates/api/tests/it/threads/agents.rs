@@ -113,12 +113,3 @@ async fn another_projects_agents_are_not_there() {
     let path = format!("/threads/{thread}/runs/{own}/control");
     app.call_with(&key, Method::POST, &path, body).await.failed(404);
 }
-
-#[tokio::test]
-async fn research_is_said_to_be_missing() {
-    let app = App::start().await;
-    let (_, key) = app.another_project().await;
-    let path = format!("/threads/{}/research", app.thread().await);
-    assert!(app.get(&path).await.failed(501).contains("deep research"));
-    app.call_with(&key, Method::GET, &path, "").await.failed(404);
-}

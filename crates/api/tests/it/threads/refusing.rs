@@ -79,7 +79,7 @@ async fn a_message_must_say_something_in_words() {
 async fn what_is_not_supported_yet_is_said_and_not_ignored() {
     let app = App::start().await;
     let thread = app.thread().await;
-    for field in [json!({"knowledgeContext": {"enabled": true}}), json!({"researchModeEnabled": true})] {
+    for field in [json!({"knowledgeContext": {"enabled": true}}), json!({"permissionMode": "plan"})] {
         let mut body = json!({"content": "x"});
         body.as_object_mut().expect("an object").extend(field.as_object().expect("an object").clone());
         for path in ["/threads", &format!("/threads/{thread}/messages")] {

@@ -52,7 +52,7 @@ mod tests {
     }
 
     fn page(n: usize) -> Page {
-        Page { url: url(n), status: 200, content_type: "text/plain".into(), bytes: 1, text: n.to_string() }
+        Page::new(url(n), 200, "text/plain".into(), 1, None, n.to_string())
     }
 
     #[test]

@@ -99,14 +99,14 @@ async fn read(client: &Client, url: Url, response: Response) -> Result<Page, Str
         let text = pdf.read(&bytes).await;
         let text =
             text.map_err(|why| format!("{url} {why}. Fetch it with curl in Bash, then look at it with Read."))?;
-        return Ok(Page { url, status: status.as_u16(), content_type, bytes: size, text: page::cap(text) });
+        return Ok(Page::new(url, status.as_u16(), content_type, size, None, page::cap(text)));
     }
     let text = {
         let content_type = content_type.clone();
         tokio::task::spawn_blocking(move || page::to_text(&bytes, &content_type)).await
     };
-    let text = text.map_err(|_| format!("{url} cannot be turned into text."))?;
-    Ok(Page { url, status: status.as_u16(), content_type, bytes: size, text })
+    let (title, text) = text.map_err(|_| format!("{url} cannot be turned into text."))?;
+    Ok(Page::new(url, status.as_u16(), content_type, size, title, text))
 }
 
 /// Says what went wrong without the URL's repetition in each layer of the HTTP client.

@@ -9,6 +9,10 @@ use url::Url;
 /// The most text kept of a page, in characters.
 const MAX_CHARS: usize = 1_000_000;
 
+/// How far into a page its title is looked for, and how long it may be, in characters.
+const MAX_HEAD_CHARS: usize = 100_000;
+const MAX_TITLE_CHARS: usize = 300;
+
 const MAX_DEPTH: usize = 400;
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
@@ -25,7 +29,24 @@ pub(super) struct Page {
     pub content_type: String,
     /// Of the answer, before it became text.
     pub bytes: u64,
+    pub title: Option<String>,
     pub text: String,
+    /// BLAKE3 of the text.
+    pub hash: String,
+}
+
+impl Page {
+    pub(super) fn new(
+        url: Url,
+        status: u16,
+        content_type: String,
+        bytes: u64,
+        title: Option<String>,
+        text: String,
+    ) -> Self {
+        let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+        Self { url, status, content_type, bytes, title, text, hash }
+    }
 }
 
 /// Tells whether a content type is text.
@@ -53,12 +74,26 @@ pub(super) fn cap(text: String) -> String {
     crate::tools::text::cap(text, MAX_CHARS)
 }
 
-/// Decodes a page and turns HTML into Markdown. Takes a while for a large one: not for an async task.
-pub(super) fn to_text(bytes: &[u8], content_type: &str) -> String {
+/// Decodes a page and turns HTML into Markdown; gives its title beside it, where it has one. Takes a while for a large one:
+/// not for an async task.
+pub(super) fn to_text(bytes: &[u8], content_type: &str) -> (Option<String>, String) {
     let (text, _, _) = encoding(bytes, content_type).decode(bytes);
     let is_html = matches!(essence(content_type).as_str(), "text/html" | "application/xhtml+xml");
+    let title = if is_html { title(&text) } else { None };
     let text = if is_html { markdown(&text) } else { text.into_owned() };
-    cap(text)
+    (title, cap(text))
+}
+
+/// Finds what an HTML page calls itself.
+fn title(html: &str) -> Option<String> {
+    let start: String = html.chars().take(MAX_HEAD_CHARS).collect();
+    // Bytes of ASCII only are changed, so places stay where they are.
+    let lower = start.to_ascii_lowercase();
+    let tag = lower.find("<title")?;
+    let begin = tag + lower[tag..].find('>')? + 1;
+    let end = begin + lower[begin..].find("</title")?;
+    let title = super::search::plain(&start[begin..end]);
+    (!title.is_empty()).then(|| crate::tools::text::shorten(&title, MAX_TITLE_CHARS))
 }
 
 fn essence(content_type: &str) -> String {
@@ -134,6 +169,19 @@ fn without_tags(html: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn to_text(bytes: &[u8], content_type: &str) -> String {
+        super::to_text(bytes, content_type).1
+    }
+
+    #[test]
+    fn a_page_is_called_what_it_calls_itself() {
+        let titled = |html: &str| super::to_text(html.as_bytes(), "text/html").0;
+        assert_eq!(titled("<head><TITLE lang=x>A &amp;\n B</TITLE>").as_deref(), Some("A & B"));
+        assert_eq!(titled("<title>never closed"), None);
+        assert_eq!(titled("<title></title>"), None);
+        assert_eq!(super::to_text(b"<title>x</title>", "text/plain").0, None);
+    }
 
     #[test]
     fn html_becomes_markdown() {

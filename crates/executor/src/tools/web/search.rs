@@ -224,7 +224,7 @@ async fn fetch(name: &'static str, request: RequestBuilder) -> Result<Vec<u8>, S
 }
 
 /// Text out of an engine's answer: without the tags by which it marks words, on one line.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('<') {

@@ -1,7 +1,8 @@
 //! Writing a file so that nobody ever sees half of it.
 //!
-//! Chunks are gathered and written in the background while the next arrive, with at most two batches in memory. The file
-//! grows under a hidden name in its own directory, since only there a rename is sure to stay on one file system.
+//! Chunks are gathered and written in the background while the next arrive, with at most two batches in memory. What is
+//! written goes to the disk meanwhile, so that little is left to wait for at the end. The file grows under a hidden name in
+//! its own directory, since only there a rename is sure to stay on one file system.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use domain::WorkspacePath;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fdatasync, fstat, fsync, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -25,6 +26,11 @@ use crate::Error;
 const PREFIX: &str = ".atelier-upload-";
 const BATCH_BYTES: usize = 1024 * 1024;
 
+/// After so much the disk is set to work. A small file is synchronised once.
+const SYNC_BYTES: u64 = 16 * 1024 * 1024;
+
+type Work = JoinHandle<io::Result<()>>;
+
 /// A file being written. Dropped before [`commit`](Self::commit), it leaves nothing.
 pub struct Upload {
     tree: Arc<Tree>,
@@ -35,7 +41,11 @@ pub struct Upload {
     batch: Vec<Bytes>,
     batch_bytes: usize,
     /// The batch before, on its way to the disk.
-    writing: Option<JoinHandle<io::Result<()>>>,
+    writing: Option<Work>,
+    /// What was written before, on its way from memory to the disk.
+    syncing: Option<Work>,
+    /// The size up to which that was begun.
+    synced: u64,
     size: u64,
     has_failed: bool,
 }
@@ -63,6 +73,8 @@ impl Upload {
             batch: Vec::new(),
             batch_bytes: 0,
             writing: None,
+            syncing: None,
+            synced: 0,
             size: 0,
             has_failed: false,
         })
@@ -97,6 +109,8 @@ impl Upload {
     pub async fn commit(mut self) -> Result<Uploaded, Error> {
         self.flush().await?;
         self.settle().await?;
+        let synced = wait(&mut self.syncing).await;
+        self.check(synced)?;
         let Self { tree, path, temporary, file, size, .. } = self;
         // On a blocking thread to its end, even if we are not waited for.
         on_blocking_thread(move || {
@@ -124,6 +138,7 @@ impl Upload {
         if self.batch.is_empty() {
             return Ok(());
         }
+        self.sync().await?;
         let batch = mem::take(&mut self.batch);
         self.batch_bytes = 0;
         let file = Arc::clone(&self.file);
@@ -131,23 +146,46 @@ impl Upload {
         Ok(())
     }
 
+    /// Sets the disk to work on what is written, unless it still is.
+    async fn sync(&mut self) -> Result<(), Error> {
+        let written = self.size - self.batch_bytes as u64;
+        if written - self.synced < SYNC_BYTES || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return Ok(());
+        }
+        // The kernel tells an error once, so each answer counts.
+        let before = wait(&mut self.syncing).await;
+        self.check(before)?;
+        self.synced = written;
+        let file = Arc::clone(&self.file);
+        self.syncing = Some(tokio::task::spawn_blocking(move || Ok(fdatasync(&file)?)));
+        Ok(())
+    }
+
     /// Waits for the batch before.
     async fn settle(&mut self) -> Result<(), Error> {
-        if let Some(writing) = &mut self.writing {
-            // Until it is known to be well: a caller that stopped waiting for us and goes on must not commit.
-            let result = writing.await;
-            self.writing = None;
-            let result = result.unwrap_or_else(|err| Err(io::Error::other(err)));
-            result.map_err(|err| {
-                self.has_failed = true;
-                failed(errno(err), &self.path)
-            })?;
-        }
+        let written = wait(&mut self.writing).await;
+        self.check(written)?;
         match self.has_failed {
             true => Err(Error::other(format!("cannot write '{}'", self.path), "an earlier write failed")),
             false => Ok(()),
         }
     }
+
+    fn check(&mut self, result: io::Result<()>) -> Result<(), Error> {
+        result.map_err(|err| {
+            self.has_failed = true;
+            failed(errno(err), &self.path)
+        })
+    }
+}
+
+/// Waits for work on the file, if there is any. It stays known until it is known to be well: a caller that stopped waiting
+/// and goes on must not commit.
+async fn wait(work: &mut Option<Work>) -> io::Result<()> {
+    let Some(working) = work else { return Ok(()) };
+    let result = working.await;
+    *work = None;
+    result.unwrap_or_else(|err| Err(io::Error::other(err)))
 }
 
 /// Copies the first `size` bytes of an open file to `path`, whole or not at all; parent directories are made.

@@ -16,6 +16,7 @@ mod previews;
 mod readers;
 mod reconnects;
 mod secrets;
+mod sign_in;
 mod stealing;
 mod stop;
 mod stubborn;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    MakeTitle, Models, WhyUnavailable,
+    MakeTitle, Models, SignIns, WhyUnavailable,
     files::thumbnail,
     system::{Checked, Counted},
     uses::Uses,
@@ -41,6 +41,8 @@ pub struct Api {
     pub make_title: Option<MakeTitle>,
     /// Says why a built-in skill cannot be used with a model here. `None`, as it is at first: all can.
     pub why_unavailable: Option<WhyUnavailable>,
+    /// Signs in to MCP servers. `None`, as it is at first: nobody can.
+    pub sign_ins: Option<SignIns>,
     /// Images that may be decoded at once.
     pub(crate) thumbnails: Arc<Semaphore>,
     pub(crate) checked: Checked,
@@ -70,6 +72,7 @@ impl Api {
             render_metrics: Arc::new(render_metrics),
             make_title: None,
             why_unavailable: None,
+            sign_ins: None,
             thumbnails: Arc::new(Semaphore::new(thumbnail::AT_ONCE)),
             checked: Checked::default(),
             counted: Counted::default(),

@@ -8,6 +8,7 @@ mod normal;
 mod offered;
 mod secrets;
 mod servers;
+mod sign_in;
 mod view;
 
 use axum::{Json, extract::State, http::StatusCode};
@@ -28,6 +29,8 @@ use crate::{
 
 use input::{CreateEnvironment, EnvironmentInput};
 pub(crate) use servers::mask as mask_server;
+pub(crate) use sign_in::open_routes;
+pub use sign_in::{BeginSignIn, FinishSignIn, SignIns};
 use view::{DefaultEnvironment, EnvironmentEnvelope};
 pub(crate) use view::{EnvironmentView, McpServer};
 
@@ -40,6 +43,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .merge(computer::routes())
         .merge(secrets::routes())
         .merge(offered::routes())
+        .merge(sign_in::routes())
         .merge(contents::routes())
         .merge(builds::routes())
 }

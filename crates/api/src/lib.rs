@@ -73,6 +73,7 @@ mod webhooks;
 mod wire_event;
 
 pub use api::{Api, Previews, Settings, Version};
+pub use environments::{BeginSignIn, FinishSignIn, SignIns};
 pub use error::Error;
 pub use models::{Model, Models};
 pub use router::{openapi, router};

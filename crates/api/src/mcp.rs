@@ -71,6 +71,8 @@ pub(crate) fn check(fields: &mut Fields, mut servers: Vec<Value>) -> Vec<Value> 
             ("headers", is_headers, "an object of strings, by the names of headers"),
             ("timeout", is_timeout, "a whole number of milliseconds, at least 1 and at most a day"),
             ("bearerToken", Value::is_string, "a string"),
+            ("clientId", Value::is_string, "a string"),
+            ("clientSecret", Value::is_string, "a string"),
             ("enabled", Value::is_boolean, "a boolean"),
         ] {
             if server.get(name).is_some_and(|value| !is_right(value)) {

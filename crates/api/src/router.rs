@@ -25,7 +25,7 @@ use crate::{
 
 /// The routes that need no key.
 fn open_routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().merge(system::routes()).merge(triggers::open_routes())
+    OpenApiRouter::new().merge(system::routes()).merge(triggers::open_routes()).merge(environments::open_routes())
 }
 
 /// The routes that need a key.

@@ -51,6 +51,17 @@ pub struct Remote {
     pub url: String,
     pub bearer_token: Option<String>,
     pub headers: BTreeMap<String, String>,
+    /// What is known to whoever gives tokens for it; without, a client is registered there.
+    pub client_id: Option<String>,
+    pub client_secret: Option<String>,
+}
+
+impl Remote {
+    /// Tells whether it is sent something by which it knows who asks.
+    pub fn has_credentials(&self) -> bool {
+        let has_header = self.headers.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
+        has_header || self.bearer_token.as_ref().is_some_and(|token| !token.is_empty())
+    }
 }
 
 /// What is stored is no server.
@@ -76,6 +87,8 @@ struct Stored {
     bearer_token: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
     enabled: Option<bool>,
     timeout: Option<u64>,
 }
@@ -94,7 +107,8 @@ impl McpServer {
         let kind = read.kind.as_deref().unwrap_or(if read.url.is_some() { "http" } else { "stdio" });
         let remote = |url: Option<String>| {
             let url = url.ok_or_else(|| invalid("it has no url".into()))?;
-            Ok(Remote { url, bearer_token: read.bearer_token, headers: read.headers })
+            let (client_id, client_secret) = (read.client_id, read.client_secret);
+            Ok(Remote { url, bearer_token: read.bearer_token, headers: read.headers, client_id, client_secret })
         };
         let transport = match kind {
             "stdio" => Transport::Stdio {
@@ -125,7 +139,15 @@ impl McpServer {
         };
         let remote = |remote: &Remote| {
             let bearer_token = remote.bearer_token.as_ref().map(fill).transpose()?;
-            Ok(Remote { url: fill(&remote.url)?, bearer_token, headers: map(&remote.headers)? })
+            let client_id = remote.client_id.as_ref().map(fill).transpose()?;
+            let client_secret = remote.client_secret.as_ref().map(fill).transpose()?;
+            Ok(Remote {
+                url: fill(&remote.url)?,
+                bearer_token,
+                headers: map(&remote.headers)?,
+                client_id,
+                client_secret,
+            })
         };
         let transport = match &self.transport {
             Transport::Stdio { command, args, env } => Transport::Stdio {
@@ -149,7 +171,8 @@ impl McpServer {
                 let values = remote.headers.values().map(String::as_str);
                 // `Bearer x`, `Basic x`: the second word by itself would be as good to whoever sees it.
                 let words = values.clone().filter_map(|value| value.split_once(' ').map(|(_, word)| word));
-                remote.bearer_token.as_deref().into_iter().chain(values).chain(words).collect()
+                let ours = [&remote.bearer_token, &remote.client_secret].into_iter().filter_map(Option::as_deref);
+                ours.chain(values).chain(words).collect()
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use crate::{
     drive::Parts,
     error::End,
-    mcp::Servers,
+    mcp::{Servers, SignIns},
     research,
     tools::{
         self, Call, Context, Outcome, Scope, ToolError, Tools, image::Images, redact::Redactor, skill::Library,
@@ -67,6 +67,8 @@ impl Computer {
             has_internet,
             |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()),
             &parts.options.mcp,
+            &SignIns::of_runs(parts.store.clone(), parts.web.clone(), &parts.options.mcp),
+            &run.environment_id,
         );
         let Reach { library, engine, images, has_research } = reach;
         let tools = Tools::new(has_internet).with_skills(library.is_some()).with_search(engine.is_some());

@@ -26,11 +26,13 @@
 //! somebody holds no servers either. One that dies under a call is a result that says so, and is started anew for the
 //! next call, a few times.
 
+mod account;
 mod approvals;
 mod definitions;
 mod offer;
 mod result;
 mod server;
+mod sign_in;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -46,11 +48,13 @@ use serde_json::Value;
 use store::{Store, mcp::OfferedTool};
 use tokio::{task::AbortHandle, time::timeout};
 
-pub(crate) use self::{approvals::ChangedTools, offer::unbind};
+pub use self::sign_in::SignIns;
 use self::{
+    account::Account,
     definitions::{Asked, Offer},
     server::Server,
 };
+pub(crate) use self::{approvals::ChangedTools, offer::unbind};
 use crate::tools::{Call, Context, Outcome, ToolError};
 
 /// How the servers of runs are used.
@@ -65,6 +69,8 @@ pub struct Options {
     pub max_restarts: u32,
     /// Networks that are not public and may be reached all the same.
     pub allowed: Vec<domain::address::Network>,
+    /// Where whoever signs in to a server is sent back to: the API's callback.
+    pub redirect_uri: String,
 }
 
 impl Default for Options {
@@ -75,6 +81,7 @@ impl Default for Options {
             max_age: Duration::from_secs(24 * 3600),
             max_restarts: 3,
             allowed: Vec::new(),
+            redirect_uri: "http://127.0.0.1:8080/v1/mcp/callback".into(),
         }
     }
 }
@@ -98,6 +105,8 @@ impl Servers {
         has_internet: bool,
         find: impl Fn(&str) -> Option<&'a str>,
         options: &Options,
+        sign_ins: &SignIns,
+        environment: &EnvironmentId,
     ) -> Self {
         let mut problems = Vec::new();
         let mut read = |stored: &Value| match McpServer::parse(stored) {
@@ -118,7 +127,8 @@ impl Servers {
         named.sort_by(|a, b| a.name.cmp(&b.name));
         let mut servers = Vec::new();
         for server in named {
-            match Server::new(server, has_internet, &find, options) {
+            let account = Account::new(sign_ins.clone(), environment.clone());
+            match Server::new(server, has_internet, &find, options, account) {
                 Ok(server) => servers.push(Arc::new(server)),
                 Err(problem) => problems.push(problem),
             }

@@ -20,6 +20,9 @@ pub enum Error {
     Closed(Option<String>),
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
+    /// Nobody can sign in to it, or nobody could.
+    #[error("{0}")]
+    SignIn(String),
     /// It says something that the protocol does not have, or that we cannot do.
     #[error("it does not make sense: {0}")]
     Nonsense(String),

@@ -13,6 +13,7 @@ mod handler;
 mod lent;
 mod link;
 mod listing;
+pub mod oauth;
 mod sse;
 
 pub use answer::{Answer, Content};

@@ -95,7 +95,7 @@ async fn serve(
     let web = wiring::web_client(loaded)?;
     let claude = claude::Client::new(wiring::claude_options(config)?)?;
     let catalogue = Arc::new(wiring::catalogue(loaded)?);
-    let runs = wiring::executor_options(loaded, wiring::search_options(config, &claude)?)?;
+    let runs = wiring::executor_options(loaded, address, wiring::search_options(config, &claude)?)?;
 
     let Some(database) = lifecycle.soft.run_until_cancelled(Database::serve(config, data_dir)).await else {
         return Ok(ExitCode::SUCCESS);
@@ -118,6 +118,8 @@ async fn serve(
             let (known, chosen) = (catalogue.clone(), runs.clone());
             api.why_unavailable =
                 Some(Arc::new(move |skill, model| executor::why_unavailable(&chosen, &known, skill, model)));
+            let sign_ins = executor::mcp::SignIns::new(api.store.clone(), web.clone(), &runs.mcp);
+            api.sign_ins = Some(wiring::sign_ins(sign_ins));
             let previews = wiring::preview_options(config, site);
             let (store, sandboxes) = (api.store.clone(), api.sandboxes.clone());
             let opener = Previews::new(store, sandboxes, previews, lifecycle.soft.clone(), lifecycle.tracker.clone());

@@ -1,6 +1,10 @@
 //! What the settings mean for each part.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
@@ -192,8 +196,34 @@ fn networks(loaded: &Loaded, name: &str, values: &[String]) -> anyhow::Result<Ve
     values.iter().map(read).collect()
 }
 
+/// Where a browser comes back to after signing in to an MCP server.
+fn callback_url(config: &Config, address: SocketAddr) -> String {
+    let base = match &config.server.public_url {
+        Some(url) => url.to_string(),
+        // It is opened on some other host's behalf, to which "all addresses" mean nothing.
+        None if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        None => format!("http://{address}"),
+    };
+    format!("{}/v1/mcp/callback", base.trim_end_matches('/'))
+}
+
+/// Hands the API what it does not know itself: how to sign in to MCP servers.
+pub(crate) fn sign_ins(sign_ins: executor::mcp::SignIns) -> api::SignIns {
+    let finishing = sign_ins.clone();
+    api::SignIns {
+        begin: Arc::new(move |environment, name| {
+            let sign_ins = sign_ins.clone();
+            Box::pin(async move { sign_ins.begin(&environment, &name).await.map(String::from) })
+        }),
+        finish: Arc::new(move |state, code, issuer| {
+            let sign_ins = finishing.clone();
+            Box::pin(async move { sign_ins.finish(&state, &code, issuer.as_deref()).await })
+        }),
+    }
+}
+
 /// How runs use MCP servers.
-fn mcp_options(loaded: &Loaded) -> anyhow::Result<executor::mcp::Options> {
+fn mcp_options(loaded: &Loaded, address: SocketAddr) -> anyhow::Result<executor::mcp::Options> {
     let settings = &loaded.config.mcp;
     Ok(executor::mcp::Options {
         connection: mcp::Options {
@@ -206,6 +236,7 @@ fn mcp_options(loaded: &Loaded) -> anyhow::Result<executor::mcp::Options> {
         max_age: settings.max_age,
         max_restarts: settings.max_restarts,
         allowed: networks(loaded, "mcp.allow", &settings.allow)?,
+        redirect_uri: callback_url(&loaded.config, address),
     })
 }
 
@@ -281,11 +312,15 @@ fn images(config: &Config) -> anyhow::Result<Option<executor::tools::image::Imag
     images.context("cannot make the client for the provider of pictures")
 }
 
-pub(crate) fn executor_options(loaded: &Loaded, search: executor::SearchOptions) -> anyhow::Result<executor::Options> {
+pub(crate) fn executor_options(
+    loaded: &Loaded,
+    address: SocketAddr,
+    search: executor::SearchOptions,
+) -> anyhow::Result<executor::Options> {
     let config = &loaded.config;
     let settings = &config.runs;
     Ok(executor::Options {
-        mcp: mcp_options(loaded)?,
+        mcp: mcp_options(loaded, address)?,
         webhooks: webhook_options(loaded)?,
         search,
         images: images(config)?,

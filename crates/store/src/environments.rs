@@ -16,6 +16,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use crate::{
     Error, Page, Paged, Result, Store,
     builds::{self, ENVIRONMENT_COLUMNS as BUILD_COLUMNS},
+    mcp,
     row::{ReadColumn, to_json},
     runs::{self, Active},
 };
@@ -162,6 +163,10 @@ impl Store {
         {
             forget_build(&mut tx, &before.id, &build.id).await?;
         }
+        let moved = servers::moved(&before.settings, &environment.settings);
+        if !moved.is_empty() {
+            mcp::forget(&mut tx, &before.id, Some(&moved)).await?;
+        }
         servers::seal(&self.sealer, project, &mut environment.settings)?;
         write(&mut tx, environment).await?;
         let environment = get(&mut tx, project, id).await?;
@@ -169,8 +174,9 @@ impl Store {
         Ok(environment)
     }
 
-    /// Deletes an environment so that it is no longer found, with its secrets, and asks the runs in it to stop. Its threads
-    /// stay readable. Its files stay unless `wipes_files`, which leaves a wish that [`Store::list_wipes`] tells of.
+    /// Deletes an environment so that it is no longer found, with its secrets and its tokens for MCP servers, and asks the
+    /// runs in it to stop. Its threads stay readable. Its files stay unless `wipes_files`, which leaves a wish that
+    /// [`Store::list_wipes`] tells of.
     pub async fn delete_environment(&self, project: &ProjectId, id: &EnvironmentId, wipes_files: bool) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         let deleted = sqlx::query(
@@ -208,6 +214,7 @@ impl Store {
             builds::cancel_unwanted(&mut tx, &build).await?;
         }
         secrets::delete(&mut tx, id, &[]).await?;
+        mcp::forget(&mut tx, id, None).await?;
         let mut stopped = Vec::new();
         for row in &cancelled {
             let (thread, active) =

@@ -1,6 +1,8 @@
 //! What MCP servers have, by how they are reached: so that a run knows before they run.
 
 mod approvals;
+mod sign_ins;
+mod tokens;
 
 use std::time::Duration;
 
@@ -8,7 +10,12 @@ use domain::EnvironmentId;
 use sha2::{Digest, Sha256};
 use sqlx::{Row, postgres::types::PgInterval};
 
-pub use self::approvals::OfferedTool;
+pub(crate) use self::tokens::forget;
+pub use self::{
+    approvals::OfferedTool,
+    sign_ins::SignIn,
+    tokens::{KeptTokens, SignedIn},
+};
 use crate::{Result, Store};
 
 /// The most that are kept of one environment; messages can name others each time.
@@ -21,6 +28,21 @@ pub struct KeptListing {
     pub listing: String,
     /// Whether it is older than was asked for.
     pub is_old: bool,
+}
+
+/// A server of an environment as it is reached: what somebody signs in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    pub environment: EnvironmentId,
+    pub name: String,
+    /// With its variables filled in, so it may hold secrets: it is kept as a hash.
+    pub url: String,
+}
+
+impl ServerAddress {
+    fn address(&self) -> Vec<u8> {
+        hash(&self.url)
+    }
 }
 
 impl Store {

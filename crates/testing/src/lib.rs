@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions, PgPool, postgres::PgPoolOptions};
 use store::{Store, postgres::Private, seal::Sealer};
 use tempfile::TempDir;
 
-pub use mcp_servers::mcp_servers;
+pub use mcp_servers::{mcp_python_sdk, mcp_servers};
 pub use report::{Report, Tries, times};
 
 /// An empty, migrated database and its store. Everything is gone when it is dropped.

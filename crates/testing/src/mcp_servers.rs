@@ -12,27 +12,39 @@ const NODE: [&str; 3] = [
     "@modelcontextprotocol/server-memory@2026.8.31",
 ];
 const PYTHON: [&str; 2] = ["mcp-server-fetch==2026.10.24", "mcp-server-git==2026.10.19"];
+const PYTHON_SDK: [&str; 1] = ["mcp==2.3.0"];
+
+const PIP: [&str; 6] = ["install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target", "site"];
 
 /// Gives a directory with the servers: `node_modules` and `site`, for the Node.js and the Python of the workspace image.
 /// `None`, said aloud, when no registry answers.
 pub fn mcp_servers() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join("mcp-servers");
+    let npm = ["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "."];
+    // For the interpreter of the image, whatever this host has.
+    let image = ["--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"];
+    fetch("mcp-servers", &[&NODE[..], &PYTHON[..]].concat(), |root| {
+        run(root, "npm", &[&npm[..], &NODE].concat()) && run(root, "pip3", &[&PIP[..], &image, &PYTHON].concat())
+    })
+}
+
+/// Gives a directory with `site`: what servers are written with, for the Python of this host. `None`, said aloud, when no
+/// registry answers.
+pub fn mcp_python_sdk() -> Option<PathBuf> {
+    fetch("mcp-python-sdk", &PYTHON_SDK, |root| run(root, "pip3", &[&PIP[..], &PYTHON_SDK].concat()))
+}
+
+fn fetch(name: &str, wanted: &[&str], install: impl FnOnce(&Path) -> bool) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(name);
     fs::create_dir_all(&root).expect("makes a directory");
     let done = root.join("installed");
-    let wanted = [&NODE[..], &PYTHON[..]].concat().join(" ");
+    let wanted = wanted.join(" ");
     // One test fetches them, the others wait.
     let lock = File::create(root.join("lock")).expect("makes a file");
     lock.lock().expect("locks");
     if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
         return Some(root);
     }
-    let npm = ["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "."];
-    let pip = ["install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target", "site"];
-    // For the interpreter of the image, whatever this host has.
-    let image = ["--python-version", "3.11", "--implementation", "cp", "--only-binary=:all:"];
-    let is_there =
-        run(&root, "npm", &[&npm[..], &NODE].concat()) && run(&root, "pip3", &[&pip[..], &image, &PYTHON].concat());
-    if !is_there {
+    if !install(&root) {
         println!("skipped: no registry gives the MCP servers that this test is about");
         return None;
     }

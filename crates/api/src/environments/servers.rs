@@ -9,13 +9,15 @@ use crate::{Error, Result};
 
 /// Objects all of whose values are hidden; their names are not.
 const MAPS: [&str; 2] = ["env", "headers"];
-const TOKEN: &str = "bearerToken";
+const TEXTS: [&str; 2] = ["bearerToken", "clientSecret"];
 
 /// Hides the values of a server that is shown.
 pub(crate) fn mask(mut server: Value) -> Value {
     let Value::Object(fields) = &mut server else { return server };
-    if let Some(token) = fields.get_mut(TOKEN) {
-        *token = MASK.into();
+    for text in TEXTS {
+        if let Some(value) = fields.get_mut(text) {
+            *value = MASK.into();
+        }
     }
     for name in MAPS {
         if let Some(Value::Object(values)) = fields.get_mut(name) {
@@ -34,7 +36,9 @@ pub(super) fn unmask(sent: &mut [Value], known: &[Value]) -> Result<()> {
         let Value::Object(server) = server else { continue };
         let before = known.iter().find(|known| known.get("name") == server.get("name")).and_then(Value::as_object);
         let at = |name: &str| format!("mcpServers[{index}].{name}");
-        keep(server, before, TOKEN, &at)?;
+        for text in TEXTS {
+            keep(server, before, text, &at)?;
+        }
         for map in MAPS {
             let Some(Value::Object(values)) = server.get_mut(map) else { continue };
             let before = before.and_then(|before| before.get(map)).and_then(Value::as_object);

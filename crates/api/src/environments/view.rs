@@ -126,6 +126,10 @@ pub(crate) struct McpServer {
     url: Option<String>,
     /// Shown as `********`, as are the values of `env` and `headers`; a mask that is sent keeps the value that is there.
     bearer_token: Option<String>,
+    /// For `http` and `sse` that want OAuth: the client that is registered there. Without, one is registered by itself.
+    client_id: Option<String>,
+    /// Shown as `********`.
+    client_secret: Option<String>,
     /// For `http` and `sse`: sent with each request.
     #[schema(value_type = Option<Object>)]
     headers: Option<Value>,

@@ -15,6 +15,7 @@ mod previews;
 mod projects;
 mod rates;
 mod secrets;
+mod sign_in;
 mod skills;
 mod system;
 mod tenants;

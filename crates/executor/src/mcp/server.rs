@@ -11,12 +11,13 @@ use std::{
 use domain::mcp::{McpServer, Remote, Transport};
 use mcp::{Answer, Client, Error, Headers, Link, Listing};
 use sandbox::{Command, Exit, LastWords};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Options, definitions::Asked, lock, result};
+use super::{Options, account::Account, definitions::Asked, lock, result};
 use crate::tools::{Context, Outcome, ToolError};
 
 /// How long a server that says that its tools have changed may hold up a turn.
@@ -33,6 +34,7 @@ pub(super) struct Server {
     link: tokio::sync::Mutex<Connected>,
     known: Mutex<Known>,
     is_old: AtomicBool,
+    account: Account,
 }
 
 #[derive(Default)]
@@ -60,6 +62,7 @@ impl Server {
         has_internet: bool,
         find: impl Fn(&str) -> Option<&'a str>,
         options: &Options,
+        account: Account,
     ) -> Result<Self, String> {
         let unusable = |why: String| format!("The MCP server {:?} cannot be used: {why}.", config.name);
         let fingerprint = fingerprint(&config);
@@ -69,7 +72,8 @@ impl Server {
         let config = config.with_variables(find).map_err(|err| unusable(err.to_string()))?;
         let (connection, max_restarts) = (options.connection.clone(), options.max_restarts);
         let (link, known) = Default::default();
-        Ok(Self { config, fingerprint, connection, max_restarts, link, known, is_old: AtomicBool::new(false) })
+        let is_old = AtomicBool::new(false);
+        Ok(Self { config, fingerprint, connection, max_restarts, link, known, is_old, account })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -143,6 +147,17 @@ impl Server {
         offered: Option<&Listing>,
         input: &RawValue,
     ) -> Result<Outcome, ToolError> {
+        let outcome = self.do_call(cx, asked, offered, input).await?;
+        Ok(self.account.clean(outcome))
+    }
+
+    async fn do_call(
+        &self,
+        cx: &Context,
+        asked: &Asked,
+        offered: Option<&Listing>,
+        input: &RawValue,
+    ) -> Result<Outcome, ToolError> {
         let about = result::Asked {
             server: self.name(),
             tool: match asked {
@@ -155,31 +170,42 @@ impl Server {
         let Ok(arguments) = serde_json::from_str::<Map<String, Value>>(input.get()) else {
             return Err(ToolError::ForModel("The input must be a JSON object.".into()));
         };
-        let client = match self.client(cx).await {
-            Ok(client) => client,
-            Err(why) => {
-                return Ok(about.failure(format!("The MCP server {:?} cannot be used: {why}.", self.name())));
-            }
-        };
-        // Whether the call may be made was judged by what the tool said of itself then.
-        if let (Asked::Tool(name), Some(offered), Some(now)) = (asked, offered, self.listing())
-            && has_changed(name, offered, &now)
-        {
-            return Ok(about.failure(format!(
-                "The tool {name} of the MCP server {:?} is not what it was when it was offered, and was not called. What \
-                 it says of itself now is offered from now on.",
-                self.name()
-            )));
-        }
-        match self.ask(&client, asked, arguments).await {
-            Ok(answer) => Ok(about.outcome(cx, answer)),
-            Err(err) => {
-                if matches!(err, Error::TimedOut(_)) {
-                    self.give_up(&client).await;
+        let mut may_ask_again = true;
+        loop {
+            let client = match self.client(cx).await {
+                Ok(client) => client,
+                Err(why) => {
+                    return Ok(about.failure(format!("The MCP server {:?} cannot be used: {why}.", self.name())));
                 }
-                let text = self.explain(&err, asked).await;
-                Ok(about.failure(text))
+            };
+            // Whether the call may be made was judged by what the tool said of itself then.
+            if let (Asked::Tool(name), Some(offered), Some(now)) = (asked, offered, self.listing())
+                && has_changed(name, offered, &now)
+            {
+                return Ok(about.failure(format!(
+                    "The tool {name} of the MCP server {:?} is not what it was when it was offered, and was not called. \
+                     What it says of itself now is offered from now on.",
+                    self.name()
+                )));
             }
+            let text = match self.ask(&client, asked, arguments.clone()).await {
+                Ok(answer) => return Ok(about.outcome(cx, answer)),
+                Err(Error::Unauthorized { challenge }) => {
+                    // Nothing was done for its token, so it is asked again, once, if there may be another.
+                    if self.leave(&client).await && std::mem::take(&mut may_ask_again) {
+                        continue;
+                    }
+                    let why = self.account.ask_for(self.name(), &self.config.transport, &challenge).await;
+                    format!("The MCP server {:?} did not do the call: {why}.", self.name())
+                }
+                Err(err) => {
+                    if matches!(err, Error::TimedOut(_)) {
+                        self.give_up(&client).await;
+                    }
+                    self.explain(&err, asked).await
+                }
+            };
+            return Ok(about.failure(text));
         }
     }
 
@@ -207,6 +233,19 @@ impl Server {
         let mut link = self.link.lock().await;
         // Another call may have been faster, and what is there now is another connection.
         link.client.take_if(|there| Arc::ptr_eq(there, client));
+    }
+
+    /// After a call that was not allowed: ends the connection, so that the next is made with another token. Tells whether
+    /// there may be one.
+    async fn leave(&self, client: &Arc<Client>) -> bool {
+        let mut link = self.link.lock().await;
+        // Another call may have been faster, and what is there now has another token.
+        if link.client.take_if(|there| Arc::ptr_eq(there, client)).is_none() {
+            return true;
+        }
+        // It has not failed.
+        link.starts = link.starts.saturating_sub(1);
+        self.account.take_refusal()
     }
 
     /// Says to the model what went wrong with a call.
@@ -246,38 +285,52 @@ impl Server {
             return Err(format!("it has failed {} times in this run and is not started again", link.starts));
         }
         link.starts += 1;
-        let (way, last_words) = timeout(self.connection.connect_timeout, self.open(cx))
-            .await
-            .unwrap_or_else(|_| Err("the computer did not start in time".into()))?;
-        link.last_words = last_words;
-        let explain = |err: Error| {
-            let ended = link.last_words.as_ref().map(describe_end).unwrap_or_default();
-            format!("{err}{ended}")
+        let mut connected = self.connect(cx, &mut link).await?;
+        // A token may be refused before its time, and another be had for it.
+        if matches!(connected, Err(Error::Unauthorized { .. })) && self.account.take_refusal() {
+            connected = self.connect(cx, &mut link).await?;
+        }
+        let (client, listing) = match connected {
+            Ok(connected) => connected,
+            Err(Error::Unauthorized { challenge }) => {
+                // It has not failed, and is asked again by the next call: somebody may have signed in by then.
+                link.starts = link.starts.saturating_sub(1);
+                return Err(self.account.ask_for(self.name(), &self.config.transport, &challenge).await);
+            }
+            Err(err) => {
+                let ended = link.last_words.as_ref().map(describe_end).unwrap_or_default();
+                return Err(format!("{err}{ended}"));
+            }
         };
-        let client = Client::connect(way, self.connection.clone()).await.map_err(explain)?;
-        // What it said so far is in what it is asked now.
-        client.take_change();
-        let listing = client.list().await.map_err(explain)?;
         self.learn(listing);
         let client = Arc::new(client);
         link.client = Some(Arc::clone(&client));
         Ok(client)
     }
 
+    /// Connects, and asks what it has: some want to know who asks only then.
+    async fn connect(&self, cx: &Context, link: &mut Connected) -> Result<Result<(Client, Listing), Error>, String> {
+        let (way, last_words) = self.open(cx).await?;
+        link.last_words = last_words;
+        let connected = async {
+            let client = Client::connect(way, self.connection.clone()).await?;
+            // What it said so far is in what it is asked now.
+            client.take_change();
+            let listing = client.list().await?;
+            Ok((client, listing))
+        };
+        Ok(connected.await)
+    }
+
     /// Opens the way to it.
     async fn open(&self, cx: &Context) -> Result<(Link, Option<LastWords>), String> {
-        let remote = |remote: &Remote| {
-            let url = Url::parse(&remote.url).map_err(|err| format!("its url is not valid ({err})"))?;
-            cx.web.check_server(&url)?;
-            Ok::<_, String>((cx.web.servers(), url, Headers::new(&remote.headers, remote.bearer_token.as_deref())?))
-        };
         match &self.config.transport {
             Transport::Http(there) => {
-                let (http, url, headers) = remote(there)?;
+                let (http, url, headers) = self.remote(cx, there).await?;
                 Ok((Link::Http { http, url, headers }, None))
             }
             Transport::Sse(there) => {
-                let (http, url, headers) = remote(there)?;
+                let (http, url, headers) = self.remote(cx, there).await?;
                 Ok((Link::Sse { http, url, headers }, None))
             }
             Transport::Stdio { command, args, env } => {
@@ -292,7 +345,9 @@ impl Server {
                     ..Command::default()
                 };
                 let started = async { cx.sandbox().await?.spawn(command).await };
-                let process = started.await.map_err(|err| match err {
+                let started = timeout(self.connection.connect_timeout, started).await;
+                let started = started.map_err(|_| "the computer did not start in time")?;
+                let process = started.map_err(|err| match err {
                     sandbox::Error::NotFound(what) => format!("there is no program {what} in the computer"),
                     err => {
                         tracing::warn!(error = &err as &dyn std::error::Error, "cannot start an MCP server");
@@ -304,6 +359,15 @@ impl Server {
                 Ok((Link::Process(Box::new(stdio)), Some(last_words)))
             }
         }
+    }
+
+    /// Gives what it is reached with, with the token of its own or of somebody's signing in.
+    async fn remote(&self, cx: &Context, remote: &Remote) -> Result<(reqwest::Client, Url, Headers), String> {
+        let url = Url::parse(&remote.url).map_err(|err| format!("its url is not valid ({err})"))?;
+        cx.web.check_server(&url)?;
+        let token = self.account.token(self.name(), remote).await?;
+        let token = token.as_ref().map(ExposeSecret::expose_secret);
+        Ok((cx.web.servers(), url, Headers::new(&remote.headers, token)?))
     }
 
     fn learn(&self, listing: Listing) {

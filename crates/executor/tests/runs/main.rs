@@ -22,6 +22,7 @@ mod repository;
 mod research;
 mod rug_pulls;
 mod side_questions;
+mod sign_in;
 mod site;
 mod skills;
 mod steps;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{Error, Result, Store, seal::Sealer};
 
 const SEALED: &str = "sealed";
-const TOKEN: &str = "bearerToken";
+const TEXTS: [&str; 2] = ["bearerToken", "clientSecret"];
 /// Objects all of whose values are secret.
 const MAPS: [&str; 2] = ["env", "headers"];
 
@@ -48,6 +48,17 @@ pub(super) fn seal(sealer: &Sealer, project: &ProjectId, settings: &mut Environm
     })
 }
 
+/// Gives the names of servers that are not there any more, or at another address: who signed in to one did not sign in to
+/// what has its name now.
+pub(super) fn moved<'a>(before: &'a EnvironmentSettings, after: &EnvironmentSettings) -> Vec<&'a str> {
+    let is_there = |server: &&Value| {
+        let mut now = after.mcp_servers.iter();
+        now.any(|other| other["name"] == server["name"] && other["url"] == server["url"])
+    };
+    let moved = before.mcp_servers.iter().filter(|server| !is_there(server));
+    moved.filter_map(|server| server["name"].as_str()).collect()
+}
+
 /// Does something to each secret, with the place that it belongs to.
 fn each(
     project: &ProjectId,
@@ -59,9 +70,11 @@ fn each(
         let place = |server: &Value, field: &str, key: &str| {
             json!([project.as_str(), "mcpServers", server["name"], field, key]).to_string()
         };
-        let of_token = place(server, TOKEN, "");
-        if let Some(token) = server.get_mut(TOKEN) {
-            work(&of_token, token)?;
+        for text in TEXTS {
+            let of_text = place(server, text, "");
+            if let Some(value) = server.get_mut(text) {
+                work(&of_text, value)?;
+            }
         }
         for map in MAPS {
             let keys: Vec<String> =

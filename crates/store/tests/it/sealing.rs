@@ -26,7 +26,7 @@ async fn dump(pool: &PgPool) -> String {
 
 fn servers() -> Vec<Value> {
     vec![
-        json!({"name": "docs", "url": "https://example.com/mcp", "bearerToken": "canary-1", "headers": {"X-Key": "canary-2"}}),
+        json!({"name": "docs", "url": "https://example.com/mcp", "bearerToken": "canary-1", "clientSecret": "canary-5", "headers": {"X-Key": "canary-2"}}),
         json!({"name": "local", "command": "run", "env": {"TOKEN": "canary-3", "LEVEL": "canary-4"}}),
     ]
 }

@@ -23,8 +23,8 @@ use tokio::time::timeout;
 use tracing::{Dispatch, instrument::WithSubscriber};
 use url::Url;
 
-use self::http::Guarded;
 pub use self::http::{Check, Http};
+use self::http::{Form, Guarded};
 use crate::Error;
 
 const CLIENT_NAME: &str = "Atelier";
@@ -198,7 +198,8 @@ impl Tokens {
 
 impl Source {
     async fn manager(&self, http: Http) -> Result<AuthorizationManager, Error> {
-        let guarded = Guarded::new(http, &self.server, Some(&self.resource));
+        let form = Form { resource: self.resource.clone(), client_id: self.client.id.clone() };
+        let guarded = Guarded::new(http, &self.server, Some(form));
         let mut manager = AuthorizationManager::new_with_oauth_http_client(self.server.clone(), guarded).await?;
         manager.set_metadata(self.metadata.clone());
         manager.configure_client(self.client.config())?;

@@ -149,9 +149,13 @@ impl Scene {
 
 /// Changes where an environment finds the server `docs`.
 async fn reach(world: &World, id: &EnvironmentId, url: &str) -> Environment {
+    name_servers(world, id, vec![json!({"type": "http", "name": "docs", "url": url})]).await
+}
+
+async fn name_servers(world: &World, id: &EnvironmentId, servers: Vec<Value>) -> Environment {
     let change = |environment: &mut Environment| {
         environment.settings.internet_access = true;
-        environment.settings.mcp_servers = vec![json!({"type": "http", "name": "docs", "url": url})];
+        environment.settings.mcp_servers = servers;
         Ok::<_, store::Error>(())
     };
     world.store().update_environment(&world.database.project, id, None, change).await.expect("changes")
@@ -249,6 +253,33 @@ async fn tokens_are_renewed_when_they_are_over_and_when_they_are_refused() {
     assert!(address_in(&result).is_some(), "{result}");
     assert!(!scene.is_signed_in().await);
     assert_eq!(scene.oauth.count("called").await, 2);
+    scene.end(vec![server]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_named_is_used_with_its_secret_or_without() {
+    let Some(mut scene) = Scene::start(calls(&[WHOAMI])).await else { return };
+    let server = scene.server("node_a").await;
+    for (method, secret) in [("client_secret_basic", Some("canary-client")), ("none", None)] {
+        let client = json!({
+            "client_id": method, "client_secret": secret, "redirect_uris": [options().redirect_uri], "scope": "read",
+            "token_endpoint_auth_method": method, "grant_types": ["authorization_code", "refresh_token"],
+        });
+        scene.oauth.control(json!({"client": client, "seconds": 2})).await;
+        let url = format!("{}/mcp", scene.oauth.base);
+        let mut named = json!({"type": "http", "name": "docs", "url": url, "clientId": method});
+        if let Some(secret) = secret {
+            named["clientSecret"] = secret.into();
+        }
+        scene.environment = name_servers(&scene.world, &scene.environment.id, vec![named]).await;
+        scene.sign_in().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        scene.oauth.control(json!({"seconds": 3600})).await;
+        scene.run().await;
+        assert_eq!(scene.result().await, SIGNED_IN, "{method}");
+    }
+    let counts = scene.oauth.control(json!({})).await;
+    assert_eq!(counts, json!({"registered": 0, "exchanged": 2, "refreshed": 2, "called": 2, "elsewhere": 0}));
     scene.end(vec![server]).await;
 }
 

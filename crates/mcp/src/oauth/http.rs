@@ -30,14 +30,22 @@ pub(super) struct Guarded {
     pub http: Http,
     /// Whether the server is reached by TLS: then so is all that it names.
     pub is_https: bool,
-    /// What the server calls itself, to the letter. `rmcp` knows that only while it looks for it, and writes it as a
-    /// URL later, which may have a slash more.
-    pub resource: Option<String>,
+    /// What requests for tokens say, once that is known.
+    pub form: Option<Form>,
+}
+
+/// What `rmcp` leaves out of requests for tokens, or writes in another way.
+pub(super) struct Form {
+    /// What the server calls itself, to the letter. `rmcp` knows that only while it looks for it, and writes it as a URL
+    /// later, which may have a slash more.
+    pub resource: String,
+    /// Also where a secret tells who asks: the official SDK's authorization server looks here first.
+    pub client_id: String,
 }
 
 impl Guarded {
-    pub(super) fn new(http: Http, server: &Url, resource: Option<&str>) -> Arc<Self> {
-        Arc::new(Self { http, is_https: server.scheme() == "https", resource: resource.map(str::to_owned) })
+    pub(super) fn new(http: Http, server: &Url, form: Option<Form>) -> Arc<Self> {
+        Arc::new(Self { http, is_https: server.scheme() == "https", form })
     }
 
     /// Checks an address that tokens, or people, are sent to.
@@ -50,8 +58,8 @@ impl Guarded {
     }
 
     async fn ask(&self, mut request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, OAuthHttpClientError> {
-        if let Some(resource) = &self.resource {
-            name_resource(&mut request, resource);
+        if let Some(form) = &self.form {
+            form.complete(&mut request);
         }
         let mut request = reqwest::Request::try_from(request)?;
         self.check_scheme(request.url())?;
@@ -81,17 +89,19 @@ impl OAuthHttpClient for Guarded {
     }
 }
 
-/// Puts the resource into a form that has one.
-fn name_resource(request: &mut http::Request<Vec<u8>>, resource: &str) {
-    let is_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/x-www-form-urlencoded");
-    if !is_form {
-        return;
+impl Form {
+    fn complete(&self, request: &mut http::Request<Vec<u8>>) {
+        let is_form =
+            request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/x-www-form-urlencoded");
+        if !is_form {
+            return;
+        }
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let ours = [("client_id", self.client_id.as_str()), ("resource", self.resource.as_str())];
+        let theirs = form_urlencoded::parse(request.body());
+        form.extend_pairs(theirs.filter(|(name, _)| ours.iter().all(|(own, _)| own != name))).extend_pairs(ours);
+        *request.body_mut() = form.finish().into_bytes();
     }
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in form_urlencoded::parse(request.body()) {
-        form.append_pair(&name, if name == "resource" { resource } else { &value });
-    }
-    *request.body_mut() = form.finish().into_bytes();
 }
 
 #[cfg(test)]
@@ -99,20 +109,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resource_is_named_to_the_letter() {
-        let form = "grant_type=refresh_token&refresh_token=a%2Bb&resource=https%3A%2F%2Fmcp.example.com%2F";
-        let request = |kind: &str| {
-            http::Request::post("https://as.example.com/token").header(CONTENT_TYPE, kind).body(form.into()).unwrap()
+    fn a_form_names_the_client_and_the_resource_to_the_letter() {
+        let form = Form { resource: "https://mcp.example.com".into(), client_id: "me".into() };
+        let given = "grant_type=refresh_token&refresh_token=a%2Bb&resource=https%3A%2F%2Fmcp.example.com%2F";
+        let complete = |kind: &str| {
+            let request = http::Request::post("https://as.example.com/token").header(CONTENT_TYPE, kind);
+            let mut request = request.body(given.into()).unwrap();
+            form.complete(&mut request);
+            String::from_utf8(request.into_body()).unwrap()
         };
-        let mut changed = request("application/x-www-form-urlencoded");
-        name_resource(&mut changed, "https://mcp.example.com");
         assert_eq!(
-            String::from_utf8(changed.into_body()).unwrap(),
-            "grant_type=refresh_token&refresh_token=a%2Bb&resource=https%3A%2F%2Fmcp.example.com"
+            complete("application/x-www-form-urlencoded"),
+            "grant_type=refresh_token&refresh_token=a%2Bb&client_id=me&resource=https%3A%2F%2Fmcp.example.com"
         );
-        let mut other = request("application/json");
-        name_resource(&mut other, "https://mcp.example.com");
-        assert_eq!(other.into_body(), form.as_bytes());
+        assert_eq!(complete("application/json"), given);
     }
 
     #[test]

@@ -12,7 +12,7 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken, AuthorizationCode, RefreshToken, construct_redirect_uri
 from mcp.server.auth.settings import AuthSettings, ClientRegistrationOptions
 from mcp.server.mcpserver import MCPServer
-from mcp.shared.auth import OAuthToken
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 from starlette.responses import JSONResponse, RedirectResponse
 
 counts = {"registered": 0, "exchanged": 0, "refreshed": 0, "called": 0, "elsewhere": 0}
@@ -99,6 +99,9 @@ def make(base):
         if asked.pop("revoke", False):
             provider.access.clear()
             provider.refresh.clear()
+        if "client" in asked:
+            client = OAuthClientInformationFull.model_validate(asked.pop("client"))
+            provider.clients[client.client_id] = client
         settings.update(asked)
         return JSONResponse(counts)
 

@@ -35,6 +35,7 @@ tries FULL_DISKS 20
 tries FILES 1000000
 tries AT_ONCE 100
 tries ZONES 600
+tries CALLS 200
 export ATELIER_TEST_API_P99_MS=${ATELIER_TEST_API_P99_MS:-200}
 
 say "Building guestd, the workspace image, the server and the tests"
@@ -64,12 +65,13 @@ cargo nextest run --profile soak "${what[@]}" --no-fail-fast --no-capture \
       or (package(api) and test(/^files::escapes::/))
       or (package(system-tests) and test(/^(approvals|exhaustion|kills|orphans|outages|reconnects|stubborn|takeover)::/))' \
   >"$log" 2>&1 </dev/null || status=$?
+"$("$root/scripts/venv.sh")" -m pytest tests/sdk/test_contract.py >>"$log" 2>&1 </dev/null || status=$?
 sleep 1
 
 tried=$(wc -l <"$report")
 failed=$(grep -c '"pass":false' "$report" || true)
 if [ "$status" != 0 ]; then
-  grep -aE '^ +(FAIL|SIGABRT|TIMEOUT) ' "$log" >&2 || tail -n 40 "$log" >&2
+  grep -aE '^ +(FAIL|SIGABRT|TIMEOUT) |^FAILED ' "$log" >&2 || tail -n 40 "$log" >&2
   die "$tried tests have counted, $failed of them something wrong; others have failed before. See $log"
 fi
 say "$tried tests, nothing lost, doubled or stuck, in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"

@@ -7,7 +7,6 @@ set -euo pipefail
 # shellcheck source=scripts/engine.sh
 . "$root/scripts/engine.sh"
 
-sdk=(computer-agents==2.6.6 pytest==9.0.2 pytest-timeout==2.4.0)
 image=atelier-workspace:latest
 
 cd "$root"
@@ -26,16 +25,7 @@ say "Building the server and the tests"
 cargo build --workspace --bins --tests
 export ATELIER_BIN=${ATELIER_BIN:-$target/debug/atelier}
 
-if [ -d tests/sdk ]; then
-  venv=$target/venv
-  if [ "$(cat "$venv/installed" 2>/dev/null)" != "${sdk[*]}" ]; then
-    say "Installing the official Python SDK (${sdk[*]})"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    show_progress "$target/pip.log" "$venv/bin/python" -m pip install --disable-pip-version-check "${sdk[@]}" || die "pip cannot install ${sdk[*]}"
-    printf '%s' "${sdk[*]}" >"$venv/installed"
-  fi
-fi
+python=$("$root/scripts/venv.sh")
 
 failed=()
 say "Tests in the documentation"
@@ -53,9 +43,7 @@ threads=$(nproc)
 say "Tests of the crates"
 cargo nextest run --workspace --no-fail-fast --test-threads "$threads" || failed+=(crates)
 
-if [ -d tests/sdk ]; then
-  say "Tests with the official Python SDK"
-  "$venv/bin/python" -m pytest tests/sdk || failed+=(SDK)
-fi
+say "Tests with the official Python SDK, and of the OpenAPI document"
+"$python" -m pytest tests/sdk || failed+=(SDK)
 
 [ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}"

@@ -10,11 +10,7 @@ use domain::{
 use serde_json::json;
 use store::{budgets::SpentSums, runs::Idempotency};
 
-use crate::{
-    Api, Error, Result,
-    auth::Caller,
-    error::{BudgetNumbers, ExhaustedBudget},
-};
+use crate::{Api, Error, Result, auth::Caller, error::BudgetNumbers};
 
 /// What is shown as the limit where there is none: clients compute with it, so it must be a number.
 pub(crate) const UNLIMITED: MicroUsd = MicroUsd(1_000_000_000_000_000);
@@ -71,7 +67,7 @@ async fn refuse(api: &Api, caller: &Caller, exhausted: &Budget) -> Result<Error>
     Ok(Error::new(StatusCode::PAYMENT_REQUIRED, message)
         .with_code("INSUFFICIENT_BUDGET")
         .with_details(details)
-        .with_budget(ExhaustedBudget { current_budget: 0.0, budget_status: standing.numbers() }))
+        .with_budget(standing.numbers()))
 }
 
 /// What a project may spend and has spent.

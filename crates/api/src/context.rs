@@ -172,6 +172,7 @@ async fn get_context_details(
     responses(
         (status = 200, description = "It is done", body = ActionEnvelope),
         (status = 202, description = "It goes on", body = ActionEnvelope),
+        (status = 402, description = "A budget is used up", body = ErrorBody),
         (status = 409, description = "A run of the thread is under way", body = ErrorBody),
         (status = 502, description = "The model could not do it", body = ErrorBody),
     ))]
@@ -231,7 +232,10 @@ async fn act(
 #[utoipa::path(post, path = "/threads/{id}/context/actions/btw/stream", tag = "threads",
     params(("id" = String, Path, description = "The thread's id")),
     request_body = SideQuestionRequest,
-    responses((status = 200, description = "The answer", content_type = "text/event-stream", body = WireEvent)))]
+    responses(
+        (status = 200, description = "The answer", content_type = "text/event-stream", body = WireEvent),
+        (status = 402, description = "A budget is used up", body = ErrorBody),
+    ))]
 async fn stream_side_question(
     State(api): State<Api>,
     caller: Caller,

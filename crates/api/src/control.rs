@@ -168,6 +168,7 @@ async fn control(
     responses(
         (status = 200, description = "The run was started", body = ResumedThread),
         (status = 400, description = "There is nothing to resume", body = ErrorBody),
+        (status = 402, description = "A budget is used up", body = ErrorBody),
         (status = 409, description = "A run of the thread is under way", body = ErrorBody),
     ))]
 async fn resume_thread(

@@ -25,7 +25,7 @@ struct Parts {
     message: Cow<'static, str>,
     code: Option<&'static str>,
     details: Option<Value>,
-    budget: Option<ExhaustedBudget>,
+    budget: Option<BudgetNumbers>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -52,17 +52,12 @@ pub(crate) struct ErrorBody {
     /// For `VALIDATION_FAILED`: an array of `{field, message}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Value>,
-    #[serde(flatten)]
-    budget: Option<ExhaustedBudget>,
-}
-
-/// With 402: how much was spent, of what.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ExhaustedBudget {
-    /// US dollars that are left.
-    pub current_budget: f64,
-    pub budget_status: BudgetNumbers,
+    /// With 402: US dollars that are left.
+    #[serde(rename = "currentBudget", skip_serializing_if = "Option::is_none")]
+    current_budget: Option<f64>,
+    /// With 402: how much was spent, of what.
+    #[serde(rename = "budgetStatus", skip_serializing_if = "Option::is_none")]
+    budget_status: Option<BudgetNumbers>,
 }
 
 /// What a project may spend and has spent, in US dollars. A limit of `null` is none.
@@ -149,8 +144,8 @@ impl Error {
         self
     }
 
-    /// Tells how much was spent, of what.
-    pub(crate) fn with_budget(mut self, budget: ExhaustedBudget) -> Self {
+    /// Tells that a budget is used up: how much was spent, of what.
+    pub(crate) fn with_budget(mut self, budget: BudgetNumbers) -> Self {
         self.0.budget = Some(budget);
         self
     }
@@ -194,7 +189,9 @@ impl IntoResponse for Error {
         }
         let Parts { status, message, code, details, budget, retry_after, source: _ } = *self.0;
         let error = status.canonical_reason().unwrap_or("Error");
-        let mut response = (status, Json(ErrorBody { error, message, code, details, budget })).into_response();
+        let (current_budget, budget_status) = (budget.map(|_| 0.0), budget);
+        let body = ErrorBody { error, message, code, details, current_budget, budget_status };
+        let mut response = (status, Json(body)).into_response();
         if let Some(delay) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(delay));
         }

@@ -7,13 +7,14 @@ use utoipa::{
         ContentBuilder, Info, License, OpenApi, Ref, RefOr, ResponseBuilder, Server,
         extensions::Extensions,
         path::{Operation, ParameterIn, PathItem},
+        schema::{AnyOfBuilder, Object, Schema, SchemaType, Type},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
 use crate::{
-    error::{BudgetNumbers, ErrorBody, ExhaustedBudget, FieldError},
+    error::{BudgetNumbers, ErrorBody, FieldError},
     scopes,
 };
 
@@ -54,6 +55,21 @@ const COMMON_FAILURES: [(&str, &str); 6] = [
     ("503", "The server cannot work right now; `Retry-After` says when to try again"),
 ];
 
+/// Failures that any route of an area may answer with beside these.
+const FAILURES_BY_TAG: [(&str, &[(&str, &str)]); 3] = [
+    ("costs", &[("404", "What is asked about is not in this project")]),
+    (
+        "files",
+        &[
+            ("404", "There is no such environment, or nothing at the path"),
+            ("409", "Something else is at the path; `message` says what"),
+            ("413", "The file is larger than the server takes"),
+            ("507", "The disk is full, or the environment takes as much of it as it may"),
+        ],
+    ),
+    ("git", &[("409", "It is no repository, or git refuses; `message` says why")]),
+];
+
 /// Joins the documents of the routes without a key and of those with one.
 pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
     for (path, item) in &mut keyed.paths.paths {
@@ -81,6 +97,14 @@ pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
             let responses = &mut operation.responses.responses;
             responses.entry("404".to_owned()).or_insert_with(|| failure("There is no such thing in this project"));
         }
+        for (tag, failures) in FAILURES_BY_TAG {
+            if operation.tags.iter().flatten().any(|of_operation| of_operation == tag) {
+                for (status, description) in failures {
+                    let responses = &mut operation.responses.responses;
+                    responses.entry((*status).to_owned()).or_insert_with(|| failure(description));
+                }
+            }
+        }
     }
     for operation in open.paths.paths.values_mut().flat_map(operations) {
         // An empty requirement: none is needed, and a key does no harm.
@@ -105,13 +129,41 @@ pub(crate) fn document(mut open: OpenApi, mut keyed: OpenApi) -> OpenApi {
     let components = open.components.get_or_insert_default();
     components.schemas.insert(ErrorBody::name().into_owned(), ErrorBody::schema());
     components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
-    components.schemas.insert(ExhaustedBudget::name().into_owned(), ExhaustedBudget::schema());
     components.schemas.insert(BudgetNumbers::name().into_owned(), BudgetNumbers::schema());
+    components.schemas.values_mut().for_each(allow_absence);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
     components.security_schemes.insert("bearer".to_owned(), RefOr::T(SecurityScheme::Http(bearer)));
     let header = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
     components.security_schemes.insert("apiKey".to_owned(), RefOr::T(SecurityScheme::ApiKey(header)));
     open
+}
+
+/// Says of the flattened optional parts of objects that they may be absent. The derived schemas say that they may be null,
+/// which a part of an object never is.
+fn allow_absence(schema: &mut RefOr<Schema>) {
+    let RefOr::T(schema) = schema else { return };
+    match schema {
+        Schema::AllOf(all) => {
+            for item in &mut all.items {
+                if let RefOr::T(Schema::OneOf(one)) = item
+                    && one.items.iter().any(is_null)
+                {
+                    let present = std::mem::take(&mut one.items).into_iter().filter(|item| !is_null(item));
+                    let absent = RefOr::T(Schema::Object(Object::new()));
+                    let any = present.chain([absent]).fold(AnyOfBuilder::new(), AnyOfBuilder::item);
+                    *item = RefOr::T(Schema::AnyOf(any.build()));
+                }
+                allow_absence(item);
+            }
+        }
+        Schema::OneOf(one) => one.items.iter_mut().for_each(allow_absence),
+        Schema::Object(object) => object.properties.values_mut().for_each(allow_absence),
+        _ => {}
+    }
+}
+
+fn is_null(schema: &RefOr<Schema>) -> bool {
+    matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -198,6 +198,7 @@ async fn delete_schedule(State(api): State<Api>, caller: Caller, Path(id): Path<
     params(("id" = String, Path, description = "The schedule's id")),
     responses(
         (status = 200, description = "What was started", body = TriggeredView),
+        (status = 402, description = "A budget is used up", body = crate::error::ErrorBody),
         (status = 409, description = "It cannot start: its agent or its environment is gone", body = crate::error::ErrorBody),
     ))]
 async fn trigger_schedule(

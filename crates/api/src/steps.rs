@@ -199,7 +199,7 @@ async fn read_step_file(
         FileQuery,
     ),
     responses(
-        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The bytes", content_type = "*/*", body = Vec<u8>),
         (status = 404, description = "There was no such file", body = crate::error::ErrorBody),
         (status = 409, description = "It was a directory or a link, or was not kept", body = crate::error::ErrorBody),
     ))]

@@ -182,6 +182,7 @@ async fn classify_activity(
     responses(
         (status = 200, description = "It was taken", body = Sent),
         (status = 400, description = "It is empty, or names what there is not", body = ErrorBody),
+        (status = 402, description = "A budget is used up", body = ErrorBody),
         (status = 404, description = "The run is not the thread's", body = ErrorBody),
     ))]
 async fn send_activity_message(

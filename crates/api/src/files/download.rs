@@ -38,7 +38,7 @@ pub(super) struct DownloadQuery {
         DownloadQuery,
     ),
     responses(
-        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The bytes", content_type = "*/*", body = Vec<u8>),
         (status = 206, description = "Those of the one range asked for", body = Vec<u8>),
         (status = 304, description = "It is the one named by `If-None-Match`, or older than `If-Modified-Since`"),
         (status = 412, description = "It is not the one named by `If-Match`", body = crate::error::ErrorBody),
@@ -65,7 +65,7 @@ pub(super) async fn download_file(
         DownloadQuery,
     ),
     responses(
-        (status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The bytes", content_type = "*/*", body = Vec<u8>),
         (status = 206, description = "Those of the one range asked for", body = Vec<u8>),
         (status = 304, description = "It is the one named by `If-None-Match`, or older than `If-Modified-Since`"),
         (status = 412, description = "It is not the one named by `If-Match`", body = crate::error::ErrorBody),

@@ -22,3 +22,4 @@ mod stop;
 mod stubborn;
 mod takeover;
 mod telemetry;
+mod upgrade;

@@ -52,8 +52,9 @@ fn fetch(name: &str, wanted: &[&str], install: impl FnOnce(&Path) -> bool) -> Op
     Some(root)
 }
 
+/// Runs an installer, which may try a registry that cannot be reached for hours.
 fn run(directory: &Path, program: &str, arguments: &[&str]) -> bool {
-    let output = Command::new(program).args(arguments).current_dir(directory).output();
+    let output = Command::new("timeout").args(["240", program]).args(arguments).current_dir(directory).output();
     match output {
         Ok(output) if output.status.success() => true,
         Ok(output) => {

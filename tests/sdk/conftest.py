@@ -1,5 +1,6 @@
 """A server of the tests' own: started once, stopped once, and nothing left of it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -136,10 +137,11 @@ class Installation:
         return left
 
 
-@pytest.fixture(scope="session")
-def installation(request):
+@contextlib.contextmanager
+def running(kind, request, *arguments):
+    """An installation of this kind that runs. At the end it stops well and leaves nothing, or that is a failure."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="atelier-sdk-"))
-    installation = Installation(directory)
+    installation = kind(directory, *arguments)
     try:
         installation.start()
         yield installation
@@ -158,6 +160,12 @@ def installation(request):
         if request.session.testsfailed:
             print(f"\nthe server's log, of {directory}:\n" + "\n".join(installation.log().splitlines()[-60:]))
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def installation(request):
+    with running(Installation, request) as installation:
+        yield installation
 
 
 @pytest.fixture

@@ -10,15 +10,13 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 
 import httpx
 import pytest
 from computer_agents import ComputerAgentsClient
-from conftest import Installation, docker
+from conftest import Installation, running
 
 CALLS = int(os.environ.get("ATELIER_TEST_CALLS", "3"))
 CHECKS = [
@@ -37,23 +35,9 @@ class Fuzzed(Installation):
 
 
 @pytest.fixture
-def fuzzed():
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="atelier-contract-"))
-    installation = Fuzzed(directory)
-    try:
-        installation.start()
+def fuzzed(request):
+    with running(Fuzzed, request) as installation:
         yield installation
-        left = installation.tear_down()
-        assert "panicked at" not in installation.log()
-        assert left == [], "something is left"
-    finally:
-        for process in (installation.server, installation.model):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
-        for container in installation.containers():
-            docker("rm", "-f", container)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def subjects(client: ComputerAgentsClient) -> dict[str, str]:

@@ -2,15 +2,12 @@
 
 import http.server
 import json
-import pathlib
-import shutil
-import tempfile
 import threading
 
 import pytest
 from computer_agents import ApiClientError, ComputerAgentsClient
 
-from conftest import Installation, eventually
+from conftest import Installation, eventually, running
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -84,22 +81,14 @@ class Searching(Installation):
 
 
 @pytest.fixture(scope="module")
-def searching():
+def searching(request):
     site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=site.serve_forever, daemon=True).start()
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="atelier-sdk-research-"))
-    installation = Searching(directory, f"http://127.0.0.1:{site.server_port}")
     try:
-        installation.start()
-        yield installation
-        assert installation.tear_down() == [], "something is left"
+        with running(Searching, request, f"http://127.0.0.1:{site.server_port}") as installation:
+            yield installation
     finally:
-        for process in (installation.server, installation.model):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
         site.shutdown()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -200,20 +200,7 @@ async fn a_server_killed_at_event_boundaries_runs_no_agent_twice() {
     let mut killed = 0;
     for boundary in 3.. {
         let server = world.server("node_a").await;
-        let is_over = world
-            .wait_for(|events| {
-                let is_over = events.iter().any(|event| matches!(event.event, Event::RunFinished { .. }));
-                // What servers have begun again is no progress.
-                let work = events.iter().filter(|event| {
-                    let event = match &event.event {
-                        Event::Subagent { event, .. } => event,
-                        event => event,
-                    };
-                    !matches!(event, Event::RunResumed { .. } | Event::ComputerStarting)
-                });
-                (is_over || work.count() >= boundary).then_some(is_over)
-            })
-            .await;
+        let is_over = world.is_over_at(boundary).await;
         if killed % 2 == 1 {
             // In the middle of what comes after it, too.
             tokio::time::sleep(Duration::from_millis(200)).await;

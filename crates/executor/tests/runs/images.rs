@@ -36,14 +36,6 @@ async fn run(world: &World, options: RunOptions) {
     assert_eq!(world.outcome(&started.run_id).await, Outcome::Completed { content: "done".into() });
 }
 
-async fn warnings(world: &World) -> Vec<String> {
-    let messages = world.events().await.into_iter().filter_map(|event| match event.event {
-        Event::Log { topic, message, .. } if topic == "skills" => Some(message),
-        _ => None,
-    });
-    messages.collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_picture_is_a_step_of_the_run_and_costs_what_it_costs() {
     let answer = json!({"data": [{"b64_json": PNG}]}).to_string();
@@ -56,7 +48,7 @@ async fn a_picture_is_a_step_of_the_run_and_costs_what_it_costs() {
 
     // What the prompt says would leave the machine.
     run(&world, options(json!(null))).await;
-    assert_eq!(warnings(&world).await, ["The run goes on without image_generation: this run has no internet."]);
+    assert_eq!(world.logged("skills").await, ["The run goes on without image_generation: this run has no internet."]);
     online(&world).await;
 
     // A rule about writing files is one about pictures, too, and nothing is paid for what it forbids.

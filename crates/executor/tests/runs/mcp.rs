@@ -8,7 +8,7 @@ use std::{
 
 use domain::{
     RunId,
-    event::{Detail, Event},
+    event::Detail,
     run::{Outcome, RunOptions},
 };
 use scripted_claude::{Asked, Block, Reply};
@@ -102,14 +102,6 @@ fn tools_of(request: &Value) -> Value {
     all.into_iter().filter(|tool| tool["name"].as_str().is_some_and(|name| name.starts_with("mcp__"))).collect()
 }
 
-fn logged(events: &[domain::event::Recorded]) -> Vec<String> {
-    let messages = events.iter().filter_map(|event| match &event.event {
-        Event::Log { topic, message, .. } if topic == "mcp_log" => Some(message.clone()),
-        _ => None,
-    });
-    messages.collect()
-}
-
 /// Calls one tool after another, then ends.
 fn one_by_one(calls: Vec<(&'static str, Value)>) -> impl Fn(&Asked) -> Reply + Send + Sync + 'static {
     move |asked| match calls.get(asked.round) {
@@ -148,7 +140,7 @@ async fn a_server_serves_a_run_and_is_gone_with_it_and_a_later_run_knows_it() {
     assert!(requests[0].as_array().is_some_and(|tools| tools.len() == 12), "{:#}", requests[0]);
     let bytes: std::collections::BTreeSet<_> = requests.iter().map(Value::to_string).collect();
     assert_eq!(bytes.len(), 1);
-    assert_eq!(logged(&world.events().await), Vec::<String>::new());
+    assert_eq!(world.logged("mcp_log").await, Vec::<String>::new());
     println!(r#"{{"test":"mcp_orphans","n":2,"left":0,"pass":true}}"#);
     end(world, server).await;
 }
@@ -256,7 +248,7 @@ async fn changed_tools_are_offered_with_the_next_turn_though_thinking_is_bound_t
     let calls = world.finished_calls().await;
     let of_new = calls.iter().find(|call| call.name == "mcp__odd__new_tool").expect("was called");
     assert_eq!(of_new.result.as_ref().expect("ended").text, "called new_tool with {}");
-    assert!(logged(&world.events().await).iter().any(|text| text.contains("has other tools than before")));
+    assert!(world.logged("mcp_log").await.iter().any(|text| text.contains("has other tools than before")));
     // A run without the server is another change, and goes on all the same.
     assert!(matches!(world.ask("and now?").await, Outcome::Completed { .. }));
     end(world, server).await;
@@ -275,7 +267,7 @@ async fn a_server_that_cannot_be_used_is_told_and_the_others_work() {
         json!({"type": "http", "name": "away", "url": "https://example.com/mcp"}),
     ];
     assert!(matches!(ask(&world, "go", &servers).await.1, Outcome::Completed { .. }));
-    let logged = logged(&world.events().await).join("\n");
+    let logged = world.logged("mcp_log").await.join("\n");
     for (name, why) in [
         ("missing", "no program no-such-program"),
         ("unset", "the variable NOT_SET is not set"),
@@ -412,7 +404,7 @@ async fn servers_of_both_registries_work_side_by_side() {
     ];
     assert_eq!(ask(&world, "go", &servers).await.1, Outcome::Completed { content: "done".into() });
     let said: Vec<_> = world.finished_calls().await.into_iter().map(|call| call.result.expect("ended").text).collect();
-    let logged = logged(&world.events().await);
+    let logged = world.logged("mcp_log").await;
     assert_eq!(world.file("a.txt").as_deref(), Some("by a server"), "{said:#?} {logged:#?}");
     assert!(said[1].contains("by a server"), "{said:#?}");
     assert!(said[3].contains("Ada"), "{said:#?}");
@@ -485,7 +477,7 @@ async fn every_tool_of_server_everything_is_called_over_http_and_over_events() {
         let started = world.send_with("go", options).await;
         assert!(matches!(world.outcome(&started.run_id).await, Outcome::Completed { .. }));
         let called = all_were_called(&world).await;
-        assert!(called >= 13, "{called} tools: {:?}", logged(&world.events().await));
+        assert!(called >= 13, "{called} tools: {:?}", world.logged("mcp_log").await);
         println!(r#"{{"test":"mcp_everything_{way}","n":{called},"pass":true}}"#);
         drop(on_host);
         end(world, running).await;
@@ -525,7 +517,7 @@ async fn servers_on_private_addresses_are_not_reached() {
         }
     }
     assert!(matches!(ask(&world, "go", &servers).await.1, Outcome::Completed { .. }));
-    let refused = logged(&world.events().await);
+    let refused = world.logged("mcp_log").await;
     let refused = refused.iter().filter(|text| text.contains("is not on the public internet")).count();
     assert_eq!(refused, servers.len());
     assert!(canary.accept().is_err(), "somebody connected");

@@ -280,21 +280,7 @@ async fn a_server_killed_at_event_boundaries_pays_for_no_part_twice() {
     let mut killed = 0;
     for boundary in (3..).step_by(4) {
         let server = server(&world, &site, |_| {}).await;
-        let is_over = world
-            .wait_for(|events| {
-                let is_over = events.iter().any(|event| matches!(event.event, Event::RunFinished { .. }));
-                // What servers have begun again is no progress.
-                let work = events.iter().filter(|event| {
-                    let event = match &event.event {
-                        Event::Subagent { event, .. } => event,
-                        event => event,
-                    };
-                    let is_again = matches!(event, Event::RunResumed { .. } | Event::ComputerStarting);
-                    !is_again && !matches!(event, Event::Research { told } if told.happening == Happening::Resumed)
-                });
-                (is_over || work.count() >= boundary).then_some(is_over)
-            })
-            .await;
+        let is_over = world.is_over_at(boundary).await;
         if killed % 2 == 1 {
             // Not always in the middle of the fetches that have just begun.
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -483,15 +469,7 @@ async fn research_is_done_with_the_model_for_it_or_it_is_said_why_not() {
     assert_eq!(world.outcome(&run.run_id).await.status(), RunStatus::Completed);
     let run = world.send_with("Offline", RunOptions { internet_access: Some(false), ..skilled }).await;
     assert_eq!(world.outcome(&run.run_id).await, Outcome::Completed { content: "no tool".into() });
-    let lines: Vec<_> = world
-        .events()
-        .await
-        .into_iter()
-        .filter_map(|event| match event.event {
-            Event::Log { topic, message, .. } if topic == "skills" => Some(message),
-            _ => None,
-        })
-        .collect();
+    let lines = world.logged("skills").await;
     assert_eq!(lines, ["The run goes on without deep_research: this run has no internet."]);
     server.stop_soft().await;
     world.end().await;

@@ -132,15 +132,7 @@ async fn a_run_that_cannot_search_is_told_before_the_model_is_asked() {
     online(&world).await;
     let no_engine = world.send_with("b", searching()).await;
     world.outcome(&no_engine.run_id).await;
-    let told: Vec<String> = world
-        .events()
-        .await
-        .into_iter()
-        .filter_map(|event| match event.event {
-            Event::Log { topic, message, .. } if topic == "skills" => Some(message),
-            _ => None,
-        })
-        .collect();
+    let told = world.logged("skills").await;
     assert!(told[0].contains("this run has no internet"), "{told:?}");
     assert!(told[1].contains("no search engine is set up on this server (search.provider)"), "{told:?}");
     for request in world.claude.requests() {

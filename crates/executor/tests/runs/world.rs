@@ -9,6 +9,7 @@ use std::{
 use domain::{
     EnvironmentId, RunId, ThreadId,
     event::{Event, Item, Recorded, ToolCall},
+    research::Happening,
     run::{Outcome, RunOptions},
 };
 use executor::{Executor, Options, tools::web};
@@ -181,6 +182,34 @@ impl World {
 
     pub(crate) async fn events(&self) -> Vec<Recorded> {
         self.store().list_events(&self.thread, 0, None, 10_000).await.expect("reads")
+    }
+
+    /// Gives the lines of the log about a topic.
+    pub(crate) async fn logged(&self, wanted: &str) -> Vec<String> {
+        let events = self.events().await.into_iter();
+        let lines = events.filter_map(|event| match event.event {
+            Event::Log { topic, message, .. } if topic == wanted => Some(message),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    /// Waits until so many events tell of work, or the run is over; tells whether it is.
+    pub(crate) async fn is_over_at(&self, boundary: usize) -> bool {
+        self.wait_for(|events| {
+            let is_over = events.iter().any(|event| matches!(event.event, Event::RunFinished { .. }));
+            // What servers have begun again is no progress.
+            let work = events.iter().filter(|event| {
+                let event = match &event.event {
+                    Event::Subagent { event, .. } => event,
+                    event => event,
+                };
+                let is_again = matches!(event, Event::RunResumed { .. } | Event::ComputerStarting);
+                !is_again && !matches!(event, Event::Research { told } if told.happening == Happening::Resumed)
+            });
+            (is_over || work.count() >= boundary).then_some(is_over)
+        })
+        .await
     }
 
     /// Waits until the log shows what is looked for.

@@ -8,7 +8,7 @@ use std::{
 
 use domain::{
     RunId,
-    event::Detail,
+    event::{Detail, Event, Item, Recorded},
     run::{Outcome, RunOptions},
 };
 use scripted_claude::{Asked, Block, Reply};
@@ -95,6 +95,15 @@ async fn some_run(world: &World, text: &str) {
         assert!(Instant::now() < deadline, "{text} does not run");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until a run has begun the call that never ends: a server killed before that would let the next one begin it.
+async fn hangs(world: &World, run: &RunId) {
+    let begun = |event: &Recorded| {
+        matches!(&event.event, Event::ItemStarted { item: Item::ToolCall(call) } if call.name == "mcp__odd__hang")
+            && event.run_id.as_ref() == Some(run)
+    };
+    world.wait_for(|events| events.iter().any(begun).then_some(())).await;
 }
 
 fn tools_of(request: &Value) -> Value {
@@ -211,6 +220,7 @@ async fn nothing_of_a_server_is_left_after_a_cancel_or_a_crash() {
     .await;
     let server = world.server("node_a").await;
     let started = world.send_with("hang", with(&[odd()])).await;
+    hangs(&world, &started.run_id).await;
     some_run(&world, "sleep 907").await;
     world.store().cancel_active_run(&world.database.project, &world.thread).await.expect("asks");
     assert_eq!(world.outcome(&started.run_id).await, Outcome::Cancelled);
@@ -218,6 +228,7 @@ async fn nothing_of_a_server_is_left_after_a_cancel_or_a_crash() {
     none_left(&world, "sleep 907").await;
 
     let started = world.send_with("hang", with(&[odd()])).await;
+    hangs(&world, &started.run_id).await;
     some_run(&world, "sleep 907").await;
     server.kill();
     none_left(&world, "odd_server.py").await;

@@ -36,6 +36,47 @@ def test_every_event_and_tool_is_in_the_page_of_events(document, head, schema):
     assert sorted(first_column("events.md", head)) == sorted(kinds_of(document, schema))
 
 
+def test_every_status_is_in_the_page_of_errors(document):
+    operations = [it for item in document["paths"].values() for it in item.values() if "responses" in it]
+    real = {status for operation in operations for status in operation["responses"] if status >= "400"}
+    # Of the transport and of git, which the document does not have at each operation.
+    assert first_column("errors.md", "Status") == sorted(real | {"405", "408", "504"})
+
+
+def words(pattern: str, *places: str) -> set[str]:
+    """What a pattern finds in the source."""
+    files = [file for place in places for file in [ROOT / place, *(ROOT / place).rglob("*.rs")] if file.is_file()]
+    return {word for file in files if "test" not in file.name for word in re.findall(pattern, file.read_text())}
+
+
+def test_every_code_is_in_the_page_of_errors():
+    text = DOCS["errors.md"]
+    answers, runs = text.partition("## When a run fails")[::2]
+    listed = set(re.findall(r"^\| `(\w+)` \| \d", answers, re.MULTILINE))
+    status = r'\b(?:with_code|told|conflict)\(\s*(?:StatusCode::\w+,\s*|message,\s*)?"(\w+)"'
+    assert listed == words(status, "crates/api/src", "crates/sandbox/src/git")
+    of_runs = words(r'\b(?:failed|caused)\(\s*"(\w+)"', "crates/executor/src")
+    of_runs |= words(r'=> "(\w+)"', "crates/executor/src/ask.rs")
+    of_runs |= words(r'Self::\w+\(_\) => "(\w+)"', "crates/domain/src/limits.rs")
+    of_runs |= words(r'code: "(\w+)"\.into', "crates/store/src/leases.rs")
+    assert set(re.findall(r"^\| `(\w+)` \|", runs, re.MULTILINE)) - {"code"} == of_runs
+
+
+def test_every_section_is_in_the_page_of_settings():
+    defaults = tomllib.loads((ROOT / "config/default.toml").read_text())
+    assert sorted(first_column("configure.md", "Section")) == sorted(defaults)
+
+
+def test_routes_without_a_key_are_in_the_page_of_security(document):
+    open_routes = {
+        (method.upper(), path)
+        for path, item in document["paths"].items() for method, operation in item.items()
+        if operation.get("security") == [{}]
+    }
+    listed = DOCS["secure.md"].partition("These routes need no key:")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([A-Z]+)\s(/[^`]+)`", listed)) == open_routes
+
+
 def test_routes_that_pages_name_are_there(document):
     real = {
         (method.upper(), re.sub(r"\{[^}]+\}", "{}", path)) for path, item in document["paths"].items() for method in item

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests in Python need: the official SDK, unmodified, pytest, and Schemathesis, which reads the OpenAPI
-# document. Says where Python is.
+# Installs what the tests in Python need: the official SDK, unmodified, pytest, Schemathesis, which reads the OpenAPI
+# document, and Prometheus's own parser. Says where Python is.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-packages=(computer-agents==2.6.6 pytest==9.0.2 pytest-timeout==2.4.0 schemathesis==4.32.5)
+packages=(computer-agents==2.6.6 pytest==9.0.2 pytest-timeout==2.4.0 schemathesis==4.32.5 prometheus-client==0.26.0)
 venv=$target/venv
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "${packages[*]}" ]; then
   say "Installing what the tests in Python need (${packages[*]})"

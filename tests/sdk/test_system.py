@@ -3,6 +3,7 @@
 import httpx
 import pytest
 from computer_agents import ApiClientError, ComputerAgentsClient
+from prometheus_client.parser import text_string_to_metric_families
 
 
 def test_health_and_readiness_need_no_key(client, installation):
@@ -20,6 +21,26 @@ def test_metrics_are_json_unless_text_is_asked_for(client, http):
         assert isinstance(metrics[name], (int, float)), name
     text = http.get("/metrics", headers={"Accept": "text/plain"})
     assert text.headers["content-type"].startswith("text/plain") and "# TYPE" in text.text
+
+
+def test_prometheus_reads_the_page_of_metrics(client, http):
+    client.run("What is known?")
+    families = {family.name: family for family in text_string_to_metric_families(http.get("/metrics", headers={"Accept": "text/plain"}).text)}
+    kinds = {name: family.type for name, family in families.items()}
+    assert kinds["atelier_http_requests"] == "counter" and kinds["atelier_runs"] == "gauge"
+    for name in ("atelier_http_response_seconds", "gen_ai_client_operation_duration", "gen_ai_client_token_usage"):
+        assert kinds[name] == "histogram" and families[name].documentation, name
+        series = {}
+        for sample in families[name].samples:
+            labels = tuple(sorted((label, value) for label, value in sample.labels.items() if label != "le"))
+            series.setdefault(labels, []).append(sample)
+        for samples in series.values():
+            buckets = [(float(sample.labels["le"]), sample.value) for sample in samples if sample.name == f"{name}_bucket"]
+            [count] = [sample.value for sample in samples if sample.name == f"{name}_count"]
+            assert buckets == sorted(buckets) and [value for _, value in buckets] == sorted(value for _, value in buckets)
+            assert buckets[-1] == (float("inf"), count)
+    used = {sample.labels["gen_ai_token_type"]: sample.value for sample in families["gen_ai_client_token_usage"].samples if sample.name.endswith("_sum")}
+    assert used["input"] > 0 and used["output"] > 0
 
 
 def test_the_version_has_the_fields_of_the_platform(client):

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::fold::excerpt;
+use crate::measure::Names;
 use crate::{Auth, Error, auth, default_version, error, retry};
 
 /// How to reach a back end. [`Options::new`] fills in what suits the address.
@@ -79,6 +80,9 @@ pub(crate) struct Inner {
     http: reqwest::Client,
     headers: HeaderMap,
     messages: Url,
+    /// What labels of measurements may say.
+    pub(crate) known_models: Names,
+    pub(crate) known_errors: Names,
 }
 
 impl fmt::Debug for Client {
@@ -131,7 +135,8 @@ impl Client {
         }
         let http = builder.build().map_err(|err| Error::Invalid(format!("cannot set up HTTP: {err}")))?;
         let messages = endpoint(&options.base_url, "messages");
-        Ok(Self { inner: Arc::new(Inner { options, http, headers, messages }) })
+        let (known_models, known_errors) = (Names::default(), Names::default());
+        Ok(Self { inner: Arc::new(Inner { options, http, headers, messages, known_models, known_errors }) })
     }
 
     /// Tells whether this is the API itself, which has tools of its own. What imitates it has not.

@@ -13,6 +13,7 @@ mod conversation;
 pub mod digest;
 mod error;
 mod fold;
+pub mod measure;
 mod models;
 mod object;
 mod request;

@@ -1,12 +1,13 @@
 //! Asking the model and following its reply, over as many attempts as it takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 
 use crate::client::header;
 use crate::fold::Fold;
+use crate::measure::Measured;
 use crate::sse::Decoder;
 use crate::{Block, Client, Conversation, Error, Request, Response, retry};
 
@@ -57,7 +58,7 @@ impl Client {
     ) -> impl Stream<Item = Result<Update, Error>> + Send + 'static + use<> {
         let inner = self.inner.clone();
         let body = request.render(conversation);
-        let betas = request.betas.clone();
+        let (betas, model) = (request.betas.clone(), request.model.clone());
         async_stream::stream! {
             let body = match body {
                 Ok(body) => body,
@@ -67,8 +68,10 @@ impl Client {
                 }
             };
             let limit = inner.options.silence_limit;
+            let measured = Measured::begin(&inner, model);
             let mut attempt = 0;
             loop {
+                let asked_at = Instant::now();
                 let (err, asked) = match inner.post(body.clone(), &betas).await {
                     Err(failed) => failed,
                     Ok(answer) => {
@@ -83,6 +86,9 @@ impl Client {
                                 step = fold.frame(&frame, &mut updates);
                             }
                             for update in updates.drain(..) {
+                                if let Update::Started { model, .. } = &update {
+                                    measured.started(model, asked_at.elapsed());
+                                }
                                 yield Ok(update);
                             }
                             if let Err(err) = step {
@@ -90,7 +96,9 @@ impl Client {
                             }
                             if fold.is_stopped() {
                                 drain(bytes).await;
-                                yield Ok(Update::Finished(fold.into_response(request_id)));
+                                let response = fold.into_response(request_id);
+                                measured.finished(&response);
+                                yield Ok(Update::Finished(response));
                                 return;
                             }
                             let pushed = match tokio::time::timeout(limit, bytes.next()).await {
@@ -117,6 +125,7 @@ impl Client {
                 attempt += 1;
                 if !err.is_retryable() || err.after_output() || attempt > inner.options.max_retries {
                     tracing::warn!(error = %err, request_id = err.request_id(), attempt, "the model did not answer");
+                    measured.failed(&err);
                     yield Err(err);
                     return;
                 }

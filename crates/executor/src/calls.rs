@@ -23,6 +23,7 @@ use crate::{
     conversation::{self, USER},
     drive::Driver,
     error::End,
+    measure,
     reply::to_tool_call,
     spans, steps,
     stop::Stop,
@@ -106,8 +107,10 @@ impl Driver<'_> {
                     let (began_at, span) = (Instant::now(), spans::tool(call));
                     let making = make(call, agents.as_ref(), computer, signal.token(), show);
                     let made = making.instrument(span.clone()).await;
+                    let took = began_at.elapsed();
                     spans::end_tool(&span, &made);
-                    (*call, made, began_at.elapsed())
+                    measure::tool(took, &made);
+                    (*call, made, took)
                 }
             })
             .collect();

@@ -59,7 +59,7 @@ const MAX_NUDGES: u32 = 3;
 /// Claims of a run without a reply in between: a run that gets this far takes its workers down with it.
 const MAX_FRUITLESS_ATTEMPTS: i32 = 10;
 
-/// Drives a claimed run to its end, or until it shall stop.
+/// Drives a claimed run to its end, which it gives, or until it shall stop.
 ///
 /// `tree` is that of the run which has called this one.
 pub(crate) async fn drive(
@@ -68,7 +68,7 @@ pub(crate) async fn drive(
     signal: &StopSignal,
     soft: &CancellationToken,
     tree: Option<Arc<Tree>>,
-) -> Result<(), End> {
+) -> Result<Outcome, End> {
     let spent = claimed.run.spent;
     let last_sequence = claimed.last_sequence;
     let mut driver = Driver {
@@ -129,7 +129,8 @@ pub(crate) async fn drive(
     };
     driver.close_steps().await?;
     spans::end_run(&outcome);
-    driver.finish(&outcome).await
+    driver.finish(&outcome).await?;
+    Ok(outcome)
 }
 
 /// A run being driven.

@@ -2,7 +2,8 @@
 //!
 //! `worker` claims runs, `drive` is the loop over turns, `ask` one model call, `reply` what it gave, `compaction` what
 //! happens when the window is full (`summary` the texts of that), `steps` what became of files, `calls` the tools of
-//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `agents` the runs that a run calls, `computer` the sandbox they run in, `mcp` the servers whose tools are offered beside ours, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself, `webhooks` tells others what happened, `spans` a tracing system. `side_questions` are
+//! one reply, `progress` every commit, `permissions` which calls wait for somebody, `agents` the runs that a run calls, `computer` the sandbox they run in, `mcp` the servers whose tools are offered beside ours, `prompt` and `conversation` what the model reads. `schedules` is the clock of work that starts by itself, `webhooks` tells others what happened, `spans` a tracing system,
+//! `measure` whoever watches figures. `side_questions` are
 //! answered and images built (`builds`; `image` waits for one) beside all that. Nothing here knows HTTP or SQL:
 //! the API and this crate meet in the store.
 
@@ -20,6 +21,7 @@ mod drive;
 mod error;
 mod image;
 pub mod mcp;
+mod measure;
 mod options;
 mod permissions;
 mod progress;

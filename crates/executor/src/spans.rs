@@ -4,7 +4,7 @@
 //! They are spans of `tracing` with a target of their own, so that they cost nothing where nobody wants them, and the lines
 //! of the log are not longer for them.
 
-use claude::{Response, ToolUse, Usage};
+use claude::{Response, ToolUse, Usage, measure::PROVIDER};
 use domain::{
     agent::Agent,
     run::{Outcome as RunOutcome, Run},
@@ -19,8 +19,6 @@ use crate::{
 
 /// The target of these spans.
 pub const TARGET: &str = "otel";
-
-const PROVIDER: &str = "anthropic";
 
 /// One attempt to bring a run to its end.
 pub(crate) fn run(run: &Run) -> Span {
@@ -126,11 +124,18 @@ pub(crate) fn tool(call: &ToolUse) -> Span {
 
 /// Says in a call's span what came of it.
 pub(crate) fn end_tool(span: &Span, made: &Made) {
+    if let Some(kind) = why_failed(made) {
+        fail(span, kind);
+    }
+}
+
+/// Gives one word for why a call of a tool failed, if it did.
+pub(crate) fn why_failed(made: &Made) -> Option<&'static str> {
     match made {
-        Made::Result(Ok(Outcome { is_error: false, .. })) => {}
-        Made::Result(Ok(_) | Err(ToolError::ForModel(_))) => fail(span, "tool_error"),
-        Made::Result(Err(ToolError::Stopped)) | Made::Left(_) => fail(span, "stopped"),
-        Made::Result(Err(ToolError::Fatal(_))) => fail(span, "computer_unavailable"),
+        Made::Result(Ok(Outcome { is_error: false, .. })) => None,
+        Made::Result(Ok(_) | Err(ToolError::ForModel(_))) => Some("tool_error"),
+        Made::Result(Err(ToolError::Stopped)) | Made::Left(_) => Some("stopped"),
+        Made::Result(Err(ToolError::Fatal(_))) => Some("computer_unavailable"),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     builds,
     drive::{self, Parts},
     error::End,
-    schedules, side_questions, spans,
+    measure, schedules, side_questions, spans,
     stop::{Stop, StopSignal},
     tools, webhooks,
 };
@@ -166,6 +166,7 @@ pub(crate) async fn hold(
         signal.stop(if claimed.run.is_interrupt { Stop::Interrupted } else { Stop::Cancelled });
     }
     let (renewal, span) = (claimed.lease.renewal(), spans::run(&claimed.run));
+    let began_at = Instant::now();
     let end = {
         let driving = drive::drive(&parts, &mut claimed, &signal, &soft, tree).instrument(span);
         let watching = watch(&parts, &renewal, &signal, &hard);
@@ -180,6 +181,8 @@ pub(crate) async fn hold(
             },
         }
     };
+    measure::run(began_at.elapsed(), &end);
+    let end = end.map(drop);
     match &end {
         Ok(()) => tracing::info!("the run is over"),
         Err(End::Stop(Stop::Waiting)) => tracing::debug!("the run waits for a decision"),

@@ -370,6 +370,8 @@ pub(crate) struct Telemetry {
     pub(crate) otlp_endpoint: Option<Url>,
     #[serde(deserialize_with = "units::optional_secret")]
     pub(crate) otlp_headers: Option<SecretString>,
+    #[serde(deserialize_with = "units::interval")]
+    pub(crate) metrics_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -21,6 +21,7 @@ mod models;
 mod pdf;
 mod previews;
 mod reconcile;
+mod recording;
 mod run;
 mod serve;
 mod sweep;

@@ -9,7 +9,6 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -17,12 +16,11 @@ use api::Api;
 use chrono::Utc;
 use domain::scope::Scopes;
 use executor::Executor;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use preview::Previews;
 use sandbox::Sandboxes;
 use secrecy::ExposeSecret;
 use store::keys::NewKey;
-use tokio::{net::TcpListener, time::interval};
+use tokio::net::TcpListener;
 
 use crate::{
     build,
@@ -31,13 +29,10 @@ use crate::{
     database::Database,
     disks, http, images,
     lifecycle::Lifecycle,
-    log, models, previews, reconcile, sweep,
+    log, models, previews, reconcile, recording, sweep,
     telemetry::Telemetry,
     titles, wiring,
 };
-
-/// How often old samples are folded away; without it histograms of an idle server grow with the scrapes.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
@@ -61,7 +56,8 @@ pub(crate) async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let previews = previews::listen(&loaded, address).await?;
     fs::write(data_dir.pid_file(), format!("{}\n", std::process::id())).context("cannot write the pid file")?;
 
-    let served = serve(&loaded, &data_dir, Listeners { api: listener, address, previews }, &lifecycle).await;
+    let listeners = Listeners { api: listener, address, previews };
+    let served = serve(&loaded, &data_dir, listeners, &lifecycle, telemetry.as_ref()).await;
     // Before the lock goes: a file of the next server must not be removed.
     if let Err(err) = fs::remove_file(data_dir.pid_file()) {
         tracing::debug!("cannot remove the pid file: {err}");
@@ -85,6 +81,7 @@ async fn serve(
     data_dir: &DataDir,
     listeners: Listeners,
     lifecycle: &Lifecycle,
+    telemetry: Option<&Telemetry>,
 ) -> anyhow::Result<ExitCode> {
     let config = &loaded.config;
     let address = listeners.address;
@@ -105,7 +102,9 @@ async fn serve(
     let prepared = prepare(loaded, data_dir, &database, address).await;
     let is_well = match prepared {
         Ok(()) => {
-            let metrics = record_metrics(lifecycle)?;
+            let metrics = recording::start(lifecycle, telemetry)?;
+            let counting = telemetry.and_then(|it| it.count(database.store.clone(), lifecycle.soft.clone()));
+            counting.map(|counting| lifecycle.tracker.spawn(counting));
             let mut api = Api::new(
                 database.store.clone(),
                 sandboxes,
@@ -210,18 +209,6 @@ fn start(loaded: &Loaded, lifecycle: &Lifecycle, api: Api, ends: Ends, listener:
         has_http2: true,
     };
     lifecycle.spawn_vital("http", http::serve_router(listener, api::router(api), limits, lifecycle.clone()));
-}
-
-fn record_metrics(lifecycle: &Lifecycle) -> anyhow::Result<PrometheusHandle> {
-    let handle = PrometheusBuilder::new().install_recorder().context("cannot record metrics")?;
-    let (upkeep, stop) = (handle.clone(), lifecycle.soft.clone());
-    lifecycle.tracker.spawn(async move {
-        let mut ticks = interval(METRICS_UPKEEP);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            upkeep.run_upkeep();
-        }
-    });
-    Ok(handle)
 }
 
 fn announce(loaded: &Loaded, address: SocketAddr) {

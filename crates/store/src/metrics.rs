@@ -18,6 +18,23 @@ pub struct Totals {
     pub cost_micro_usd: i64,
 }
 
+impl Totals {
+    /// Gives how many runs are at what.
+    pub fn by_status(&self) -> [(&'static str, i64); 5] {
+        [
+            ("queued", self.queued),
+            ("running", self.running),
+            ("completed", self.completed),
+            ("failed", self.failed),
+            ("cancelled", self.cancelled),
+        ]
+    }
+
+    pub fn cost_usd(&self) -> f64 {
+        self.cost_micro_usd as f64 / 1e6
+    }
+}
+
 impl Store {
     /// Gives the totals as the rows are now.
     pub async fn totals(&self) -> Result<Totals> {

@@ -76,7 +76,7 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Resul
         queued_executions: totals.queued,
         average_duration: totals.average_duration_ms,
         total_tokens_used: totals.tokens,
-        total_cost: dollars(&totals),
+        total_cost: totals.cost_usd(),
         active_sessions: totals.running,
         recent_errors: Vec::new(),
         success_rate: format!("{rate:.1}%"),
@@ -101,27 +101,18 @@ async fn totals(api: &Api) -> Result<Totals> {
     Ok(totals)
 }
 
-fn dollars(totals: &Totals) -> f64 {
-    totals.cost_micro_usd as f64 / 1e6
-}
-
 /// What the rows tell, for all servers of the installation together.
 fn gauges(totals: &Totals) -> String {
     let mut text = String::from("# TYPE atelier_runs gauge\n");
-    let states = [
-        ("queued", totals.queued),
-        ("running", totals.running),
-        ("completed", totals.completed),
-        ("failed", totals.failed),
-        ("cancelled", totals.cancelled),
-    ];
-    let written =
-        states.iter().try_for_each(|(state, count)| writeln!(text, "atelier_runs{{status=\"{state}\"}} {count}"));
+    let written = totals
+        .by_status()
+        .iter()
+        .try_for_each(|(status, count)| writeln!(text, "atelier_runs{{status=\"{status}\"}} {count}"));
     written.expect("a string takes whatever is written to it");
     text + &format!(
         "# TYPE atelier_tokens_total counter\natelier_tokens_total {}\n\
          # TYPE atelier_cost_usd_total counter\natelier_cost_usd_total {}\n",
         totals.tokens,
-        dollars(totals)
+        totals.cost_usd()
     )
 }

@@ -124,6 +124,14 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> R
     optional_text(deserializer)?.map(|text| checked_duration(&text).map_err(Error::custom)).transpose()
 }
 
+/// How often; 0 is never.
+pub(super) fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    match text(deserializer)?.as_str() {
+        "0" | "0s" => Ok(None),
+        text => checked_duration(text).map(Some).map_err(Error::custom),
+    }
+}
+
 /// US dollars; 0 is no limit.
 pub(super) fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let text = text(deserializer)?;

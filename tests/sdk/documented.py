@@ -75,6 +75,10 @@ class Documented(Installation):
     def make_environment(self) -> str:
         return self.client.environments.create("docs", internet_access=False)["id"]
 
+    def make_run(self) -> str:
+        runs = f"{self.url}/v1/runs?threadId={self.value('THREAD')}"
+        return httpx.get(runs, headers={"Authorization": f"Bearer {self.key}"}).json()["runs"][0]["id"]
+
     MAKERS = {
         "API_KEY": lambda self: self.key,
         "ADMIN_KEY": lambda self: self.key,
@@ -83,6 +87,7 @@ class Documented(Installation):
         "AGENT": lambda self: self.client.agents.create("Reporter", "claude-sonnet-4-5")["id"],
         "ENV": make_environment,
         "THREAD": make_thread,
+        "RUN": make_run,
     }
 
     def tear_down(self) -> list[str]:

@@ -4,8 +4,8 @@
 //! stops it half-way nor keeps its answer from being stored: such a client is the one that will ask again. Answers that
 //! a retry may change (5xx, 429) are not kept. Three things are left alone:
 //!
-//! - `POST /threads` and `POST /threads/{id}/messages`: they keep the key with the run they start, in its transaction,
-//!   and a retry streams that run, from its beginning to its end.
+//! - `POST /threads`, `POST /threads/{id}/messages` and `POST /runs`: they keep the key with the run they start, in its
+//!   transaction, and a retry streams or shows that run.
 //! - uploads as forms: sending the same file to the same path again has no other effect, and a file does not fit into
 //!   memory.
 //! - other streams: what has been streamed is not kept, so their keys are free again as soon as they begin.
@@ -86,7 +86,7 @@ fn is_exempt(request: &Request) -> bool {
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"multipart/"));
-    is_form || matches!(without_mount(route), "/threads" | "/threads/{id}/messages")
+    is_form || matches!(without_mount(route), "/threads" | "/threads/{id}/messages" | "/runs")
 }
 
 async fn once(api: &Api, request: Request, next: Next) -> Result<Response> {

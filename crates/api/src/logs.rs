@@ -13,6 +13,7 @@ use domain::{
     RunId, ThreadId,
     event::Event,
     message::{Message, Role},
+    run::Run,
     thread::Thread,
 };
 use serde::Serialize;
@@ -38,13 +39,14 @@ use crate::{
 mod entry;
 mod event;
 
-use entry::{LogEntry, NewLogs};
+use entry::NewLogs;
+pub(crate) use entry::{LogEntry, NewLog};
 
 /// So many lines at most; of a longer log the newest.
 const MAX_LINES: usize = 10_000;
 
 /// So many lines may be added at once.
-const MAX_ADDED: usize = 1_000;
+pub(crate) const MAX_ADDED: usize = 1_000;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(get_logs, add_logs))
@@ -92,7 +94,7 @@ struct Logs {
 /// Lines that were added.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct AddedLogs {
+pub(crate) struct AddedLogs {
     /// Always true.
     success: bool,
     logs_added: usize,
@@ -110,7 +112,7 @@ async fn get_logs(
 ) -> Result<Json<Logs>> {
     let thread = find_thread(&api, &caller, &id).await?;
     let with_conversation = query.include_conversation.unwrap_or(true);
-    let (mut logs, gap) = lines(&api, &thread, with_conversation).await?;
+    let (mut logs, gap) = lines(&api, &thread, None, with_conversation).await?;
     if query.compact.unwrap_or(false) {
         logs.iter_mut().for_each(LogEntry::compact);
     }
@@ -171,14 +173,33 @@ async fn add_logs(
         line.check(&mut fields, n);
     }
     fields.finish()?;
-    let entries = body.logs.iter().map(serde_json::to_value).collect::<serde_json::Result<Vec<_>>>();
-    let entries = entries.map_err(Error::internal)?;
-    api.store.add_logs(&caller.project, &id, &entries).await?;
-    Ok(Json(AddedLogs { success: true, logs_added: entries.len() }))
+    Ok(Json(add(&api, &caller, &id, None, &body.logs).await?))
 }
 
-async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<(Vec<LogEntry>, Option<Gap>)> {
+/// Adds lines, for a run of the thread or for none, that were checked.
+pub(crate) async fn add(
+    api: &Api,
+    caller: &Caller,
+    thread: &ThreadId,
+    run: Option<&RunId>,
+    lines: &[NewLog],
+) -> Result<AddedLogs> {
+    let entries = lines.iter().map(serde_json::to_value).collect::<serde_json::Result<Vec<_>>>();
+    let entries = entries.map_err(Error::internal)?;
+    api.store.add_logs(&caller.project, thread, run, &entries).await?;
+    Ok(AddedLogs { success: true, logs_added: entries.len() })
+}
+
+/// Makes the lines of a thread, or those of one of its runs alone.
+pub(crate) async fn lines(
+    api: &Api,
+    thread: &Thread,
+    only: Option<&Run>,
+    with_conversation: bool,
+) -> Result<(Vec<LogEntry>, Option<Gap>)> {
+    let is_wanted = |run: Option<&RunId>| only.is_none_or(|only| run == Some(&only.id));
     let mut added = VecDeque::from(api.store.list_added_logs(&thread.id).await?);
+    added.retain(|line| is_wanted(line.run_id.as_ref()));
     let mut messages: HashMap<RunId, Vec<Message>> = HashMap::new();
     let mut answers = Vec::new();
     let mut copied = Vec::new();
@@ -186,7 +207,7 @@ async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<(V
         let all = api.store.list_messages(&thread.id, Order::OldestFirst, Page::ALL).await?.items;
         let runs = api.store.list_runs(&thread.project_id, &thread.id, None, Order::OldestFirst, Page::ALL).await?;
         let own: HashSet<RunId> = runs.items.into_iter().map(|run| run.id).collect();
-        for message in all {
+        for message in all.into_iter().filter(|message| is_wanted(message.run_id.as_ref())) {
             match &message.run_id {
                 // Answers of this thread's runs are in its log, as long as that is kept.
                 Some(run) if own.contains(run) && message.role == Role::Assistant => answers.push(message),
@@ -197,7 +218,11 @@ async fn lines(api: &Api, thread: &Thread, with_conversation: bool) -> Result<(V
     }
     let mut lines: VecDeque<LogEntry> = copied.iter().map(LogEntry::of_message).collect();
     let mut started = HashMap::new();
-    let gap = history::read(&api.store, &thread.id, 0, |recorded| {
+    let after = only.map_or(0, |run| run.first_sequence - 1);
+    let gap = history::read(&api.store, &thread.id, after, |recorded| {
+        if !is_wanted(recorded.run_id.as_ref()) {
+            return ControlFlow::Continue(());
+        }
         while added.front().is_some_and(|line| line.after_sequence < recorded.sequence) {
             lines.extend(added.pop_front().and_then(LogEntry::of_added));
         }

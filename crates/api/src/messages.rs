@@ -6,11 +6,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use domain::{RunId, ThreadId};
+use domain::{RunId, ThreadId, run_label::RunLabel};
 use serde::{Deserialize, Serialize};
 use store::{
     messages::Order,
     queue::{Accepted, IfBusy},
+    runs::{Idempotency, NewRun},
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -146,36 +147,10 @@ async fn send_message(
     Path(id): Path<ThreadId>,
     request: WorkRequest,
 ) -> Result<Response> {
-    let mut work: Work = request.parse()?;
-    let (wants_stream, if_busy) = (work.wants_stream(), work.if_busy()?);
-    let room = capacity::check(&api, &caller.project, work.may_be_put_off()).await?;
+    let work: Work = request.parse()?;
+    let wants_stream = work.wants_stream();
     let idempotency = request.idempotency(&format!("POST /threads/{id}/messages"))?;
-    let extras = work.take_extras();
-    let verdict = budgets::check_thread(&api, &caller, &id).await;
-    budgets::or_repeated(&api, &caller, verdict, idempotency.as_ref()).await?;
-    let mut run = work.into_run(Vec::new(), idempotency)?;
-    run.options.key_id = Some(caller.key.clone());
-    skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
-    let brings_more = !extras.is_empty()
-        || run.options.response_schema.is_some()
-        || !run.options.setup_scripts.is_empty()
-        || run.options.research_mode
-        || run.options.stored.contains_key(mcp::FIELD);
-    if run.options.research_mode || run.options.enabled_skills.as_ref().is_some_and(|skills| !skills.is_empty()) {
-        let thread = find_thread(&api, &caller, &id).await?;
-        skills::check_available(&api, &caller.project, thread.agent_id.as_ref(), &run.options).await?;
-    }
-    if if_busy == IfBusy::Steer && brings_more {
-        let message = "steer cannot be together with attachments, secrets, setupScripts, mcpServers, a responseSchema or research: \
-                       the run that reads the message has begun";
-        return Err(Error::invalid_field("mode", message));
-    }
-    if !extras.is_empty() {
-        let thread = find_thread(&api, &caller, &id).await?;
-        extras.add_to(&api, &thread.environment_id, &mut run).await?;
-    }
-    mcp::seal(&api, &mut run);
-    let accepted = api.store.send(&caller.project, &id, run, if_busy).await?;
+    let (accepted, room) = send(&api, &caller, &id, work, idempotency, None).await?;
     let is_held = matches!(accepted, Accepted::Held(_));
     // A run that waits for its thread does not wait for room yet.
     let is_put_off = room == Room::Later && matches!(accepted, Accepted::Started(_));
@@ -192,6 +167,45 @@ async fn send_message(
     let admission = is_put_off.then(|| PutOff::new(&started.run_id));
     let body = StartedRun { thread: thread.into(), run: run.into(), queued: is_held || is_put_off, admission };
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+}
+
+/// Has a message worked on in a thread, if the caller may, its budgets allow it and there is what it asks for.
+pub(crate) async fn send(
+    api: &Api,
+    caller: &Caller,
+    id: &ThreadId,
+    mut work: Work,
+    idempotency: Option<Idempotency>,
+    label: Option<RunLabel>,
+) -> Result<(Accepted, Room)> {
+    let if_busy = work.if_busy()?;
+    let room = capacity::check(api, &caller.project, work.may_be_put_off()).await?;
+    let extras = work.take_extras();
+    let verdict = budgets::check_thread(api, caller, id).await;
+    budgets::or_repeated(api, caller, verdict, idempotency.as_ref()).await?;
+    let mut run = NewRun { label, ..work.into_run(Vec::new(), idempotency)? };
+    run.options.key_id = Some(caller.key.clone());
+    skills::check_enabled(api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
+    let brings_more = !extras.is_empty()
+        || run.options.response_schema.is_some()
+        || !run.options.setup_scripts.is_empty()
+        || run.options.research_mode
+        || run.options.stored.contains_key(mcp::FIELD);
+    if run.options.research_mode || run.options.enabled_skills.as_ref().is_some_and(|skills| !skills.is_empty()) {
+        let thread = find_thread(api, caller, id).await?;
+        skills::check_available(api, &caller.project, thread.agent_id.as_ref(), &run.options).await?;
+    }
+    if if_busy == IfBusy::Steer && brings_more {
+        let message = "steer cannot be together with attachments, secrets, setupScripts, mcpServers, a responseSchema or research: \
+                       the run that reads the message has begun";
+        return Err(Error::invalid_field("mode", message));
+    }
+    if !extras.is_empty() {
+        let thread = find_thread(api, caller, id).await?;
+        extras.add_to(api, &thread.environment_id, &mut run).await?;
+    }
+    mcp::seal(api, &mut run);
+    Ok((api.store.send(&caller.project, id, run, if_busy).await?, room))
 }
 
 /// Reads which end of a list is to come first.

@@ -1,7 +1,7 @@
 //! Reading query strings: camelCase names, `true|false|1|0`, and pages.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use store::Page;
 
@@ -39,6 +39,20 @@ pub(crate) fn moment(name: &str, text: Option<&str>) -> Result<Option<DateTime<U
             Err(_) => Err(Error::invalid_field(name, "must be a time like 2025-01-15T10:30:00Z")),
         },
     }
+}
+
+/// The same, or a day, which stands for its beginning in UTC.
+pub(crate) fn moment_or_day(name: &str, text: Option<&str>) -> Result<Option<DateTime<Utc>>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let moment = match DateTime::parse_from_rfc3339(text) {
+        Ok(moment) => Some(moment.to_utc()),
+        Err(_) => text.parse::<NaiveDate>().ok().map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc()),
+    };
+    // Calendars here and in the database reach farther, but not equally far.
+    let moment = moment.filter(|moment| (1..=9999).contains(&moment.year())).ok_or_else(|| {
+        Error::invalid_field(name, "must be a time such as 2025-01-15T10:30:00Z or a day such as 2025-01-15")
+    });
+    moment.map(Some)
 }
 
 /// Says what a value must be, where the parser of numbers only says what it did not like.

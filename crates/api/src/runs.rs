@@ -22,8 +22,10 @@ use crate::{
     wire_event::{Tokens, Usage},
 };
 
+mod labelled;
+
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list_runs))
+    OpenApiRouter::new().routes(routes!(list_runs)).merge(labelled::routes())
 }
 
 /// A run of a thread.

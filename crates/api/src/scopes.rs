@@ -38,12 +38,13 @@ const AREAS: [(&str, Scope, Scope); 18] = [
 ];
 
 /// Routes that want something else than their area says.
-const EXCEPTIONS: [(Method, &str, Scope); 19] = [
+const EXCEPTIONS: [(Method, &str, Scope); 20] = [
     // They read, by POST.
     (Method::POST, "/threads/search", Scope::ThreadsRead),
     (Method::POST, "/environments/{id}/dockerfile/validate", Scope::EnvironmentsRead),
     // They ask a model, or decide what a run does.
     (Method::POST, "/threads/{id}/messages", Scope::Execute),
+    (Method::POST, "/runs", Scope::Execute),
     (Method::POST, "/threads/{id}/activity/messages", Scope::Execute),
     (Method::POST, "/threads/{id}/activity/classify", Scope::Execute),
     (Method::POST, "/threads/{id}/cancel", Scope::Execute),

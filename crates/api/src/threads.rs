@@ -6,14 +6,19 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use domain::{
     ThreadId,
+    run_label::RunLabel,
     scope::Scope,
     thread::{Thread, ThreadStatus as Status},
 };
 use serde::{Deserialize, Serialize};
-use store::{Page, Paged, messages::Order, threads::ThreadFilter};
+use store::{
+    Page, Paged,
+    messages::Order,
+    runs::{Idempotency, NewRun, Started},
+    threads::ThreadFilter,
+};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -40,8 +45,9 @@ use crate::{
 mod input;
 mod view;
 
+pub(crate) use input::ThreadFields;
 pub(crate) use input::check_title;
-use input::{CreateThread, ThreadFields, UpdateThread};
+use input::{CreateThread, UpdateThread};
 use view::ThreadStatus;
 pub(crate) use view::ThreadView;
 
@@ -110,17 +116,16 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
     ))]
 async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequest) -> Result<Response> {
-    let mut work: Work = request.parse()?;
-    let extras = work.take_extras();
-    let mut fields: ThreadFields = request.parse()?;
-    let initial = fields.messages.take().unwrap_or_default();
-    if !work.has_content() && initial.is_empty() {
+    let work: Work = request.parse()?;
+    let fields: ThreadFields = request.parse()?;
+    let idempotency = request.idempotency(TARGET)?;
+    if !work.has_content() && fields.has_no_messages() {
         work.check_supported()?;
-        if !extras.is_empty() {
+        if work.has_extras() {
             return Err(Error::missing_field("content"));
         }
         let new = fields.into_new(&api, &caller, None).await?;
-        let thread = match request.idempotency(TARGET)? {
+        let thread = match idempotency {
             None => api.store.create_thread(&caller.project, new).await?,
             Some(idempotency) => api.store.create_thread_once(&caller.project, new, &idempotency).await?,
         };
@@ -129,23 +134,7 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     }
     caller.require(Scope::Execute)?;
     let wants_stream = work.wants_stream();
-    // Nothing is under way in a new thread; a mode that there is not is wrong all the same.
-    work.if_busy()?;
-    let room = capacity::check(&api, &caller.project, work.may_be_put_off()).await?;
-    let task = work.task().map(str::to_owned);
-    let mut run = work.into_run(initial, request.idempotency(TARGET)?)?;
-    skills::check_enabled(&api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
-    run.options.key_id = Some(caller.key.clone());
-    let new = fields.into_new(&api, &caller, task).await?;
-    skills::check_available(&api, &caller.project, new.agent_id.as_ref(), &run.options).await?;
-    let verdict = budgets::check(&api, &caller, new.agent_id.as_ref()).await;
-    budgets::or_repeated(&api, &caller, verdict, run.idempotency.as_ref()).await?;
-    if !extras.is_empty() {
-        environments::find(&api, &caller, &new.environment_id).await?;
-        extras.add_to(&api, &new.environment_id, &mut run).await?;
-    }
-    mcp::seal(&api, &mut run);
-    let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
+    let (thread, started, room) = start(&api, &caller, fields, work, idempotency, None).await?;
     if wants_stream && room == Room::Later {
         return Ok(stream::put_off(&api, &started).await?);
     }
@@ -156,6 +145,37 @@ async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequ
     let admission = (room == Room::Later).then(|| PutOff::new(&started.run_id));
     let body = CreatedThread { thread: thread.into(), run: run.map(Into::into), admission };
     Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// Makes a thread and the run of its first message, if the caller's budgets allow it and there is what it asks for.
+pub(crate) async fn start(
+    api: &Api,
+    caller: &Caller,
+    mut fields: ThreadFields,
+    mut work: Work,
+    idempotency: Option<Idempotency>,
+    label: Option<RunLabel>,
+) -> Result<(Thread, Started, Room)> {
+    // Nothing is under way in a new thread; a mode that there is not is wrong all the same.
+    work.if_busy()?;
+    let room = capacity::check(api, &caller.project, work.may_be_put_off()).await?;
+    let extras = work.take_extras();
+    let initial = fields.messages.take().unwrap_or_default();
+    let task = work.task().map(str::to_owned);
+    let mut run = NewRun { label, ..work.into_run(initial, idempotency)? };
+    skills::check_enabled(api, &caller.project, run.options.enabled_skills.as_deref().unwrap_or_default()).await?;
+    run.options.key_id = Some(caller.key.clone());
+    let new = fields.into_new(api, caller, task).await?;
+    skills::check_available(api, &caller.project, new.agent_id.as_ref(), &run.options).await?;
+    let verdict = budgets::check(api, caller, new.agent_id.as_ref()).await;
+    budgets::or_repeated(api, caller, verdict, run.idempotency.as_ref()).await?;
+    if !extras.is_empty() {
+        environments::find(api, caller, &new.environment_id).await?;
+        extras.add_to(api, &new.environment_id, &mut run).await?;
+    }
+    mcp::seal(api, &mut run);
+    let (thread, started) = api.store.create_thread_with_run(&caller.project, new, run).await?;
+    Ok((thread, started, room))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -206,7 +226,7 @@ async fn list_threads(
         agent_id: given(query.agent_id),
         app_id: given(query.app_id),
         status,
-        created_after: given(query.created_after).as_deref().map(parse_time).transpose()?,
+        created_after: query::moment_or_day("createdAfter", query.created_after.as_deref())?,
     };
     let threads = if is_empty {
         Paged { items: Vec::new(), total: 0 }
@@ -214,17 +234,6 @@ async fn list_threads(
         api.store.list_threads(&caller.project, &filter, page).await?
     };
     Ok(Json(List::new(threads, page, ThreadView::from)))
-}
-
-fn parse_time(text: &str) -> Result<DateTime<Utc>> {
-    let time = match DateTime::parse_from_rfc3339(text) {
-        Ok(time) => Some(time.to_utc()),
-        Err(_) => text.parse::<NaiveDate>().ok().map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc()),
-    };
-    // Calendars here and in the database reach farther, but not equally far.
-    time.filter(|time| (1..=9999).contains(&time.year())).ok_or_else(|| {
-        Error::invalid_field("createdAfter", "must be a time such as 2025-01-15T10:30:00Z or a day such as 2025-01-15")
-    })
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -82,6 +82,8 @@ impl Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
+    /// Only callers add such lines.
+    Debug,
     Info,
     Warning,
     Error,

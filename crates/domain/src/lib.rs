@@ -26,6 +26,7 @@ pub mod project;
 pub mod repository;
 pub mod research;
 pub mod run;
+pub mod run_label;
 pub mod schedule;
 pub mod schema;
 pub mod scope;

@@ -95,6 +95,21 @@ impl Store {
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
     }
 
+    /// Gives the ids of the project's agents that are called so, the newest first; two at most, to tell one from several.
+    pub async fn find_agents_named(&self, project: &ProjectId, name: &str) -> Result<Vec<AgentId>> {
+        let rows = sqlx::query(
+            "-- find_agents_named
+             select id from agents
+             where project_id = $1 and name = $2 and deleted_at is null
+             order by created_at desc, id desc limit 2",
+        )
+        .bind(project.as_str())
+        .bind(name)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| row.parse("id")).collect()
+    }
+
     /// Changes an agent as `change` says, under its row's lock, so that two changes at once are both kept. What is changed
     /// then is a new version.
     pub async fn update_agent(

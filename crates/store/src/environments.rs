@@ -135,6 +135,22 @@ impl Store {
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
     }
 
+    /// Gives the ids of the project's environments that are called so, the newest first; two at most, to tell one from
+    /// several.
+    pub async fn find_environments_named(&self, project: &ProjectId, name: &str) -> Result<Vec<EnvironmentId>> {
+        let rows = sqlx::query(
+            "-- find_environments_named
+             select id from environments
+             where project_id = $1 and name = $2 and deleted_at is null
+             order by created_at desc, id desc limit 2",
+        )
+        .bind(project.as_str())
+        .bind(name)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| row.parse("id")).collect()
+    }
+
     /// Changes an environment as `change` says, under its row's lock. Making it the default takes that from the one before.
     ///
     /// `secrets`: `None` leaves them, `Some` replaces all of them; one without a value keeps the value that is there.

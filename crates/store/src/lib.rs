@@ -40,6 +40,7 @@ pub mod research;
 pub mod responses;
 pub mod retention;
 pub mod rewind;
+pub mod run_labels;
 pub mod runs;
 pub mod schedules;
 pub mod seal;

@@ -22,6 +22,7 @@ use crate::{
     leases::Finished,
     messages::{NewMessage, preview},
     row::{ReadColumn, to_json},
+    run_labels,
     runs::{self, Active, INTERRUPTED, NewRun, Remembered, Started},
     secrets, steering,
 };
@@ -331,6 +332,7 @@ pub(crate) async fn hold(
     .await
     .map_err(|err| runs::id_taken(err, &run_id))?;
     secrets::insert(tx, &run_id, &new.secrets).await?;
+    run_labels::insert(tx, &run_id, new.label.as_ref()).await?;
     Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("after_sequence")? })
 }
 

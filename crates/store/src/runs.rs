@@ -8,6 +8,7 @@ use domain::{
     event::{Event, LogLevel},
     message::Role,
     run::{Outcome, Run, RunKind, RunOptions, RunStatus},
+    run_label::RunLabel,
     thread::Thread,
     title,
 };
@@ -21,6 +22,7 @@ use crate::{
     permissions, responses,
     rewind::{self, Rewind},
     row::{ReadColumn, to_json},
+    run_labels,
     secrets::{self, SealedSecrets},
     subagents,
     threads::{self, NewThread},
@@ -39,6 +41,7 @@ pub struct NewRun {
     pub rewind: Option<Rewind>,
     /// Sealed for its id, which is then given.
     pub secrets: SealedSecrets,
+    pub label: Option<RunLabel>,
 }
 
 /// What makes a retried request the same request.
@@ -73,7 +76,7 @@ impl Store {
     /// `NotFound` for a thread that is not the project's; `Busy` if a run is under way; `State` if the environment was
     /// deleted; `KeyReused` if the idempotency key came with another request; `Conflict` if the chosen id is taken.
     pub async fn start_run(&self, project: &ProjectId, thread: &ThreadId, new: NewRun) -> Result<Started> {
-        if new.idempotency.is_none() && new.rewind.is_none() && new.secrets.is_empty() {
+        if new.idempotency.is_none() && new.rewind.is_none() && new.secrets.is_empty() && new.label.is_none() {
             // One statement, one commit.
             let mut connection = self.pool.acquire().await?;
             let started = start(&mut connection, project, thread, &new, false).await?;
@@ -382,6 +385,7 @@ pub(crate) async fn start(
     match row {
         Some(row) => {
             secrets::insert(connection, &run_id, &new.secrets).await?;
+            run_labels::insert(connection, &run_id, new.label.as_ref()).await?;
             Ok(Started { thread_id: thread.clone(), run_id, after_sequence: row.try_get("sequence")? })
         }
         None => Err(why_not_started(connection, project, thread).await?),

@@ -17,7 +17,7 @@ use crate::{check::Fields, timestamp::Timestamp, wire_event::GapView};
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ThreadLogEntry)]
-pub(super) struct LogEntry {
+pub(crate) struct LogEntry {
     /// `user`, `assistant` or `execution_log`.
     #[schema(example = "execution_log")]
     pub role: &'static str,
@@ -29,7 +29,7 @@ pub(super) struct LogEntry {
     pub created_at: Timestamp,
     pub time: Option<String>,
     pub message: String,
-    /// `info`, `warning`, `error` or `success`.
+    /// `debug`, `info`, `warning`, `error` or `success`.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "info")]
     pub level: LogLevel,
@@ -109,6 +109,7 @@ impl LogEntry {
             is_action_summary: line.is_action_summary.unwrap_or(false),
             is_planning: line.is_planning.unwrap_or(false),
             is_llm_response: role == "assistant",
+            run_id: added.run_id.map(Into::into),
             metadata: line.metadata.map(Value::Object),
             ..Self::new(
                 line.message.or(line.content).unwrap_or_default(),
@@ -132,16 +133,16 @@ pub(super) struct NewLogs {
 }
 
 /// A line to be added, in either spelling; also as it is stored.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewThreadLogEntry)]
-pub(super) struct NewLog {
+pub(crate) struct NewLog {
     /// `user`, `assistant` or `execution_log`.
     role: Option<String>,
     /// What it says: this or `message`.
     content: Option<String>,
     message: Option<String>,
-    /// `info`, `warning`, `error` or `success`.
+    /// `debug`, `info`, `warning`, `error` or `success`.
     #[serde(rename = "type")]
     #[schema(value_type = Option<String>)]
     level: Option<LogLevel>,
@@ -170,6 +171,10 @@ pub(super) struct NewLog {
 }
 
 impl NewLog {
+    pub(crate) fn new(level: LogLevel, message: String, metadata: Option<Map<String, Value>>) -> Self {
+        Self { level: Some(level), message: Some(message), metadata, ..Self::default() }
+    }
+
     pub(super) fn check(&self, fields: &mut Fields, n: usize) {
         if self.message.as_ref().or(self.content.as_ref()).is_none() {
             fields.refuse(format!("logs[{n}].message"), "is required");

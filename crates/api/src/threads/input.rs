@@ -26,17 +26,17 @@ const MAX_TITLE_CHARS: usize = 500;
 pub(crate) struct ThreadFields {
     /// The environment to work in; the project's default one if absent.
     #[schema(value_type = Option<String>)]
-    environment_id: Option<Value>,
+    pub(crate) environment_id: Option<Value>,
     /// Another name of `environmentId`.
     #[schema(value_type = Option<String>)]
     computer_id: Option<Value>,
-    agent_id: Option<String>,
+    pub(crate) agent_id: Option<String>,
     project_id: Option<String>,
     /// The caller's own tag, to list by.
     app_id: Option<String>,
     title: Option<String>,
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Map<String, Value>>,
+    pub(crate) metadata: Option<Map<String, Value>>,
     /// For all runs of the thread together.
     #[serde(flatten)]
     caps: CapFields,
@@ -55,6 +55,11 @@ pub(super) struct CreateThread {
 }
 
 impl ThreadFields {
+    /// Tells whether no first message is among them.
+    pub(super) fn has_no_messages(&self) -> bool {
+        self.messages.as_ref().is_none_or(Vec::is_empty)
+    }
+
     /// Makes the thread's row, in the project's default environment where none is named.
     pub(super) async fn into_new(self, api: &Api, caller: &Caller, task: Option<String>) -> Result<NewThread> {
         let mut fields = Fields::default();

@@ -14,6 +14,7 @@ mod keys;
 mod previews;
 mod projects;
 mod rates;
+mod runs;
 mod secrets;
 mod sign_in;
 mod skills;

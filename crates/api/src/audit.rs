@@ -120,6 +120,7 @@ async fn write(store: Store, line: AuditLine) {
 struct AuditQuery {
     project_id: Option<String>,
     key_id: Option<String>,
+    user_id: Option<String>,
     /// `POST`, `PATCH`, …
     method: Option<String>,
     /// A path as this document has it, for example `/agents/{id}`.
@@ -144,6 +145,8 @@ struct AuditLineView {
     organization_id: String,
     project_id: String,
     key_id: String,
+    /// Whose key it was then.
+    user_id: Option<String>,
     method: String,
     #[schema(example = "/agents/{id}")]
     route: String,
@@ -165,6 +168,7 @@ impl From<WrittenLine> for AuditLineView {
             organization_id: line.organization_id.into(),
             project_id: line.project_id.into(),
             key_id: line.key_id.into(),
+            user_id: written.user_id,
             method: line.method,
             route: line.route,
             subject: line.subject,
@@ -191,6 +195,7 @@ async fn list_audit_log(
     let filter = AuditFilter {
         project_id: given(query.project_id),
         key_id: given(query.key_id),
+        user_id: given(query.user_id),
         method: given(query.method).map(|method| method.to_ascii_uppercase()),
         route: given(query.route),
         since: query::moment("since", query.since.as_deref())?,

@@ -53,13 +53,13 @@ async fn summarize_costs(
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 struct BreakdownQuery {
-    /// `agent`, `environment`, `model`, `key` or `source`; all of them if absent.
+    /// `agent`, `environment`, `model`, `key`, `user` or `source`; all of them if absent.
     group_by: Option<String>,
 }
 
 /// Break costs down
 ///
-/// By agent, environment, model, API key, and by what the calls were for (`source`: `reply`, `compaction`, `side_question`,
+/// By agent, environment, model, API key, whose key it was, and by what the calls were for (`source`: `reply`, `compaction`, `side_question`,
 /// `title`, `tool`).
 #[utoipa::path(get, path = "/costs/breakdown", tag = "costs", params(BreakdownQuery, RangeQuery),
     responses((status = 200, description = "The shares, the dearest first", body = Breakdown)))]
@@ -78,17 +78,18 @@ async fn break_costs_down(
     Ok(Json(Breakdown::new(query.group_by, about.period, shares)))
 }
 
-const GROUPS: [(&str, Group); 5] = [
+const GROUPS: [(&str, Group); 6] = [
     ("agent", Group::Agent),
     ("environment", Group::Environment),
     ("model", Group::Model),
     ("key", Group::Key),
+    ("user", Group::User),
     ("source", Group::Kind),
 ];
 
 fn group(word: &str) -> Result<Group> {
     let found = GROUPS.iter().find(|(known, _)| *known == word).map(|(_, group)| *group);
-    found.ok_or_else(|| Error::invalid_field("groupBy", "must be agent, environment, model, key or source"))
+    found.ok_or_else(|| Error::invalid_field("groupBy", "must be agent, environment, model, key, user or source"))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -166,7 +167,7 @@ async fn show_token_performance(
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 struct ExportQuery {
-    /// `day` (if absent), `agent`, `environment`, `model`, `key`, `source` or `thread`.
+    /// `day` (if absent), `agent`, `environment`, `model`, `key`, `user`, `source` or `thread`.
     group_by: Option<String>,
 }
 

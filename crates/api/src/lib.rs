@@ -68,6 +68,7 @@ mod titles;
 mod trace;
 mod triggers;
 mod undisturbed;
+mod users;
 mod uses;
 mod webhooks;
 mod wire_event;

@@ -20,7 +20,7 @@ use crate::{
     Api, Error, activity, admin, agents, analytics, audit, auth, billing, changes, context, control, copies, cors,
     costs, diffs, drain, environments, events, feedback, files, git, idempotency, keys, limits::Limits, logs, messages,
     models, openapi::document, permissions, previews, projects, queue, rates::Rates, research, runs, schedules, scopes,
-    search, skills, snapshots, steps, system, threads, timeline, titles, trace, triggers, webhooks,
+    search, skills, snapshots, steps, system, threads, timeline, titles, trace, triggers, users, webhooks,
 };
 
 /// The routes that need no key.
@@ -67,6 +67,7 @@ fn keyed_routes() -> OpenApiRouter<Api> {
         .merge(costs::routes())
         .merge(billing::routes())
         .merge(admin::routes())
+        .merge(users::routes())
         .merge(audit::routes())
 }
 

@@ -28,5 +28,7 @@ pub struct AuditLine {
 pub struct WrittenLine {
     pub id: i64,
     pub at: DateTime<Utc>,
+    /// Whose key it was then.
+    pub user_id: Option<String>,
     pub line: AuditLine,
 }

@@ -25,7 +25,7 @@ pub struct ApiKey {
     pub description: Option<String>,
     pub kind: KeyKind,
     pub scopes: Scopes,
-    /// Whose it is, by whatever name those who made it have for people.
+    /// Whose it is: a user's id.
     pub user_id: Option<String>,
     pub metadata: Option<Map<String, Value>>,
     /// The key that made it; `None` for those made on the server.

@@ -36,6 +36,7 @@ pub mod subagent;
 pub mod thread;
 pub mod title;
 pub mod trigger;
+pub mod user;
 pub mod webhook;
 pub mod word;
 

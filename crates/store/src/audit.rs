@@ -17,6 +17,7 @@ use crate::{
 pub struct AuditFilter {
     pub project_id: Option<String>,
     pub key_id: Option<String>,
+    pub user_id: Option<String>,
     pub method: Option<String>,
     pub route: Option<String>,
     pub since: Option<DateTime<Utc>>,
@@ -29,8 +30,8 @@ impl Store {
         sqlx::query(
             "-- add_audit_line
              insert into audit_log (organization_id, project_id, key_id, method, route, subject, status, request_id,
-                 address)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                 address, user_id)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, (select user_id from api_keys where id = $3))",
         )
         .bind(line.organization_id.as_str())
         .bind(line.project_id.as_str())
@@ -60,10 +61,11 @@ impl Store {
                and ($4::text is null or method = $4)
                and ($5::text is null or route = $5)
                and ($6::timestamptz is null or at >= $6)
-               and ($7::timestamptz is null or at < $7)";
+               and ($7::timestamptz is null or at < $7)
+               and ($8::text is null or user_id = $8)";
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- list_audit_lines
-             select * {WHERE} order by id desc limit $8 offset $9"
+             select * {WHERE} order by id desc limit $9 offset $10"
         )))
         .bind(organization.as_str())
         .bind(&filter.project_id)
@@ -72,6 +74,7 @@ impl Store {
         .bind(&filter.route)
         .bind(filter.since)
         .bind(filter.until)
+        .bind(&filter.user_id)
         .bind(page.limit)
         .bind(page.offset)
         .fetch_all(&self.pool)
@@ -87,6 +90,7 @@ impl Store {
         .bind(&filter.route)
         .bind(filter.since)
         .bind(filter.until)
+        .bind(&filter.user_id)
         .fetch_one(&self.pool)
         .await?;
         Ok(Paged { items: rows.iter().map(read).collect::<Result<_>>()?, total })
@@ -105,5 +109,5 @@ fn read(row: &PgRow) -> Result<WrittenLine> {
         request_id: row.try_get("request_id")?,
         address: row.try_get("address")?,
     };
-    Ok(WrittenLine { id: row.try_get("id")?, at: row.try_get("at")?, line })
+    Ok(WrittenLine { id: row.try_get("id")?, at: row.try_get("at")?, user_id: row.try_get("user_id")?, line })
 }

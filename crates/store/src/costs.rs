@@ -1,4 +1,4 @@
-//! What was spent, by day, agent, environment, model, key, thread and kind: sums over the charges.
+//! What was spent, by day, agent, environment, model, key, user, thread and kind: sums over the charges.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use domain::{MicroUsd, ProjectId, ThreadId, run::Spent, thread::Thread};
@@ -36,6 +36,8 @@ pub enum Group {
     Environment,
     Model,
     Key,
+    /// Whose key it was.
+    User,
     /// Replies of runs, summaries, side questions, titles.
     Kind,
 }
@@ -148,6 +150,13 @@ impl Store {
             }
             Group::Environment => ("c.environment_id", "e.name", "left join environments e on e.id = c.environment_id"),
             Group::Key => ("c.key_id", "k.name", "left join api_keys k on k.id = c.key_id"),
+            Group::User => (
+                "k.user_id",
+                "u.name",
+                "left join api_keys k on k.id = c.key_id
+                 left join projects p on p.id = c.project_id
+                 left join users u on u.organization_id = p.organization_id and u.id = k.user_id",
+            ),
             Group::Model => ("c.model", "coalesce(c.model, 'tools')", ""),
             Group::Kind => ("c.kind", "c.kind", ""),
         };

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     Error, Page, Paged, Result, Store,
     row::{ReadColumn, to_json},
+    users,
 };
 
 mod usage;
@@ -76,7 +77,7 @@ pub enum Owner<'a> {
 
 impl Owner<'_> {
     /// What `$1` and `$2` are in [`OWNED`].
-    fn columns(&self) -> (Option<&str>, Option<&str>) {
+    pub(crate) fn columns(&self) -> (Option<&str>, Option<&str>) {
         match self {
             Self::Project(id) => (Some(id.as_str()), None),
             Self::Organization(id) => (None, Some(id.as_str())),
@@ -112,11 +113,16 @@ impl Store {
     }
 
     /// Makes a key. The text is given here and never again.
+    ///
+    /// # Errors
+    /// `State` for a key of a user who is deactivated.
     pub async fn create_key_with(&self, project: &ProjectId, new: NewKey) -> Result<(ApiKey, SecretString)> {
         let random: [u8; 32] = rand::random();
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let key = SecretString::from(format!("{PREFIX}{text}"));
         let prefix: String = key.expose_secret().chars().take(11).collect();
+        let mut tx = self.pool.begin().await?;
+        users::lock(&mut tx, Owner::Project(project)).await?;
         let row = sqlx::query(
             "-- create_key
              insert into api_keys (id, project_id, name, prefix, hash, expires_at, scopes, kind, description, user_id,
@@ -135,12 +141,16 @@ impl Store {
         .bind(new.scopes.words())
         .bind(new.kind.as_str())
         .bind(new.description)
-        .bind(new.user_id)
+        .bind(&new.user_id)
         .bind(new.metadata.as_ref().map(to_json))
         .bind(new.created_by.as_ref().map(ApiKeyId::as_str))
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| Error::not_found("Project", project))?;
+        if let Some(user) = &new.user_id {
+            users::admit(&mut tx, project.as_str(), user).await?;
+        }
+        tx.commit().await?;
         Ok((read(&row)?, key))
     }
 
@@ -242,9 +252,13 @@ impl Store {
         change: impl FnOnce(&mut ApiKey) -> std::result::Result<(), E> + Send,
     ) -> std::result::Result<ApiKey, E> {
         let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        users::lock(&mut tx, owner).await?;
         let found = find(&mut tx, owner, id, "for update of k").await?;
         let mut key = found.ok_or_else(|| Error::not_found("API key", id))?;
         change(&mut key)?;
+        if let Some(user) = key.user_id.as_ref().filter(|_| key.revoked_at.is_none()) {
+            users::admit(&mut tx, key.project_id.as_str(), user).await?;
+        }
         let row = sqlx::query(
             "-- update_key
              update api_keys

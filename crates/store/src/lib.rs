@@ -58,6 +58,7 @@ pub mod threads;
 pub mod titles;
 pub mod transcript;
 pub mod triggers;
+pub mod users;
 pub mod webhooks;
 
 mod row;

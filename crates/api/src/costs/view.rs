@@ -136,6 +136,7 @@ pub(super) struct Breakdown {
     environments: Vec<CostShare>,
     models: Vec<CostShare>,
     keys: Vec<CostShare>,
+    users: Vec<CostShare>,
     sources: Vec<CostShare>,
 }
 
@@ -148,6 +149,7 @@ impl Breakdown {
                 Group::Environment => &mut breakdown.environments,
                 Group::Model => &mut breakdown.models,
                 Group::Key => &mut breakdown.keys,
+                Group::User => &mut breakdown.users,
                 Group::Kind => &mut breakdown.sources,
             };
             *place = shares.into_iter().map(Into::into).collect();

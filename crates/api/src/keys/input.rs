@@ -46,6 +46,7 @@ pub(crate) struct CreateKey {
     key_type: Option<String>,
     /// Only `tb_`.
     prefix: Option<String>,
+    /// Whose it is. Who is not known yet is a user from then on.
     #[serde(alias = "user_id")]
     user_id: Option<String>,
     #[schema(value_type = Option<Object>)]
@@ -94,6 +95,9 @@ impl CreateKey {
         fields.check("name", check::name(&self.name));
         if self.prefix.is_some_and(|prefix| prefix != PREFIX) {
             fields.refuse("prefix", format!("must be {PREFIX}"));
+        }
+        if let Some(user) = &self.user_id {
+            fields.check("userId", check::name(user));
         }
         let kind = match self.key_type.as_deref().map(str::parse) {
             None => KeyKind::Standard,
@@ -150,6 +154,9 @@ impl UpdateKey {
     pub(crate) fn apply(self, key: &mut ApiKey, caller: &Caller, now: DateTime<Utc>) -> Result<()> {
         let mut fields = Fields::default();
         fields.check_patch("name", &self.name, |name| check::name(name));
+        if let Patch::Value(user) = &self.user_id {
+            fields.check("userId", check::name(user));
+        }
         match self.scopes {
             Patch::Absent => {}
             Patch::Null => fields.refuse("scopes", "must not be null"),

@@ -22,4 +22,5 @@ mod system;
 mod tenants;
 mod threads;
 mod triggers;
+mod users;
 mod webhooks;

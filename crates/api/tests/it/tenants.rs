@@ -29,8 +29,8 @@ struct Things {
 }
 
 /// Parameters that name no row, of which every project may have its own: what they are here.
-const NAMES: [(&str, &str); 6] =
-    [("path", "x"), ("type", "python"), ("name", "x"), ("sha", "x"), ("key", "x"), ("rest", "x")];
+const NAMES: [(&str, &str); 7] =
+    [("userId", "x"), ("path", "x"), ("type", "python"), ("name", "x"), ("sha", "x"), ("key", "x"), ("rest", "x")];
 
 /// Gives a name for a parameter that is one.
 fn name_for(parameter: &str) -> Option<&'static str> {

@@ -1,7 +1,9 @@
 """An installation as the documentation speaks of it: what a user has in a directory, and the things that examples name."""
 
+import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import zipfile
@@ -63,17 +65,28 @@ class Documented(Installation):
             self.made[name] = self.MAKERS[name](self)
         return self.made[name]
 
-    def make_thread(self) -> str:
-        """A thread with work behind it, whose agent has left something that listens."""
-        task = "nohup python3 -m http.server 5000 >/dev/null 2>&1 & #shell"
-        thread = self.client.run(task, self.value("ENV")).thread_id
-        ports = f"{self.url}/v1/environments/{self.value('ENV')}/ports"
-        headers = {"Authorization": f"Bearer {self.key}"}
-        eventually("something listens", lambda: httpx.get(ports, headers=headers).json()["data"])
-        return thread
-
     def make_environment(self) -> str:
-        return self.client.environments.create("docs", internet_access=False)["id"]
+        """With a thread that has work behind it, whose agent has left something that listens."""
+        environment = self.client.environments.create("docs", internet_access=False)["id"]
+        task = "nohup python3 -m http.server 5000 >/dev/null 2>&1 & #shell"
+        self.made["THREAD"] = self.client.run(task, environment).thread_id
+        ports, headers = f"{self.url}/v1/environments/{environment}/ports", {"Authorization": f"Bearer {self.key}"}
+        eventually("something listens", lambda: httpx.get(ports, headers=headers).json()["data"])
+        return environment
+
+    def make_thread(self) -> str:
+        self.value("ENV")
+        return self.made["THREAD"]
+
+    def make_trigger(self) -> str:
+        action = {"type": "send_message", "prompt": "Review {{payload.pull_request.html_url}}"}
+        made = self.client.triggers.create("Review", self.value("ENV"), "github", "pull_request.opened", action)
+        self.made["WEBHOOK_SECRET"] = made["webhookSecret"]
+        return made["webhookUrl"]
+
+    def make_secret(self) -> str:
+        self.value("WEBHOOK_URL")
+        return self.made["WEBHOOK_SECRET"]
 
     def make_run(self) -> str:
         runs = f"{self.url}/v1/runs?threadId={self.value('THREAD')}"
@@ -88,11 +101,17 @@ class Documented(Installation):
         "ENV": make_environment,
         "THREAD": make_thread,
         "RUN": make_run,
+        "WEBHOOK_URL": make_trigger,
+        "WEBHOOK_SECRET": make_secret,
     }
 
     def tear_down(self) -> list[str]:
-        if (self.home / "second/atelier.pid").exists():
-            self.run(["atelier", "down", "--data-dir", f"{self.home}/second"], "/srv/second")
+        second = self.home / "second"
+        if (second / "atelier.pid").exists():
+            # The example that stops it has failed, or was not among those that ran.
+            pid = int((second / "atelier.pid").read_text())
+            if self.run(["atelier", "down", "--data-dir", str(second)], "/srv/second").returncode != 0:
+                os.kill(pid, signal.SIGKILL)
         return super().tear_down()
 
     def run(self, command: list[str], text: str, **options) -> subprocess.CompletedProcess:

@@ -99,8 +99,11 @@ def test_settings_that_pages_name_are_there():
         for section, name in re.findall(r"`([a-z]+)\.([a-z_0-9]+)(?: = [^`]*)?`", text)
         if section in defaults and (page, section) != ("webhooks.md", "run")
     }
+    variables = re.compile(r"ATELIER_([A-Z]+)__([A-Z_]+)(?<!_)")
+    named |= {(page, *(part.lower() for part in found)) for page, text in DOCS.items() for found in variables.findall(text)}
+    named -= {(page, "section", "name") for page in DOCS}
     assert len(named) > 30
-    assert [it for it in named if it[2] not in defaults[it[1]]] == []
+    assert [it for it in named if it[2].partition("__")[0] not in defaults[it[1]]] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

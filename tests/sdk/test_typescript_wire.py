@@ -172,3 +172,24 @@ def test_a_browser_is_let_in(installation):
     assert "PATCH" in answer.headers["access-control-allow-methods"]
     allowed = answer.headers["access-control-allow-headers"].lower()
     assert "authorization" in allowed and "last-event-id" in allowed
+
+
+def test_runs(http, environment):
+    agent = http.post("/agents", json={"name": "Runner", "model": "claude-sonnet-4-5"}).json()["agent"]
+    body = {"name": "Greet", "agentName": "Runner", "task": "Write hello.py", "environmentId": environment["id"]}
+    run = http.post("/runs", json=body).json()["run"]
+    path = f"/runs/{run['id']}"
+    deadline = time.monotonic() + 60
+    while run["status"] in ("pending", "running") and time.monotonic() < deadline:
+        time.sleep(0.1)
+        run = http.get(path).json()["run"]
+    assert (run["status"], run["name"], run["agentId"]) == ("success", "Greet", agent["id"])
+    assert isinstance(run["duration"], float) and run["tokenUsage"]["outputTokens"] > 0
+    listed = http.get("/runs", params={"status": "success", "threadId": run["threadId"]}).json()
+    assert [one["id"] for one in listed["runs"]] == [run["id"]] and listed["pagination"]["total"] == 1
+    assert [diff["path"] for diff in http.get(f"/threads/{run['id']}/diffs").json()["diffs"]] == ["/workspace/src/hello.py"]
+    assert http.post(f"{path}/logs", json={"level": "warning", "message": "Told by a client"}).is_success
+    logs = http.get(f"{path}/logs", params={"level": "all", "format": "json"}).json()["logs"]
+    assert (logs[0]["message"], logs[-1]["level"], logs[-1]["message"]) == ("Write hello.py", "warning", "Told by a client")
+    assert http.patch(path, json={"title": "Greeted"}).json()["run"]["title"] == "Greeted"
+    assert http.delete(path).is_success and http.get(path).status_code == 404

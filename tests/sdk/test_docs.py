@@ -126,7 +126,7 @@ def test_settings(documented, block):
     for section, settings in tomllib.loads(block.text).items():
         of_section = shown.stdout.partition(f"[{section}")[2]
         for name in settings:
-            assert re.search(rf"^(\[{section}\.)?{name}\b", of_section, re.MULTILINE), f"{block}: {section}.{name}"
+            assert re.search(rf"^(\[{section}\.|\.)?{name}\b", of_section, re.MULTILINE), f"{block}: {section}.{name}"
 
 
 @of("json")

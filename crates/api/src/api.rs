@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::extract::FromRef;
+use domain::tier::Tiers;
 use ledger::Ledger;
 use preview::Site;
 use sandbox::Sandboxes;
@@ -119,6 +120,8 @@ pub struct Settings {
     pub concurrent_runs: u32,
     /// Runs of one project driven at once by all servers; 0 is no limit.
     pub concurrent_per_project: u32,
+    /// What projects of a tier have instead of what is general.
+    pub tiers: Arc<Tiers>,
     /// Runs that may wait for a worker before messages are refused; 0 is no limit.
     pub max_queued: u32,
     /// Where the server keeps its files; `/health` tells how full it is.
@@ -167,6 +170,7 @@ impl Default for Settings {
             default_model: "claude-sonnet-5-5".to_owned(),
             concurrent_runs: 256,
             concurrent_per_project: 0,
+            tiers: Arc::default(),
             max_queued: 10_000,
             data_dir: PathBuf::from("."),
             history: ledger::Options::default(),

@@ -40,6 +40,8 @@ const PROJECT: &str = "x-computer-agents-project";
 pub(crate) struct Caller {
     pub organization: OrganizationId,
     pub project: ProjectId,
+    /// Of the project.
+    pub tier: Option<String>,
     pub key: ApiKeyId,
     pub kind: KeyKind,
     pub scopes: Scopes,
@@ -112,6 +114,7 @@ async fn identify(api: &Api, limits: &Limits, headers: &HeaderMap, address: IpAd
     let mut caller = Caller {
         organization: found.organization_id,
         project: found.project_id,
+        tier: found.tier,
         key: found.key_id,
         kind: found.kind,
         scopes: found.scopes,
@@ -130,7 +133,7 @@ async fn identify(api: &Api, limits: &Limits, headers: &HeaderMap, address: IpAd
         match named {
             Some(named) if named == caller.project => {}
             Some(named) if caller.is_admin() => match api.store.find_project(&caller.organization, &named).await? {
-                Some(project) => caller.project = project.id,
+                Some(project) => (caller.project, caller.tier) = (project.id, project.tier),
                 None => return refused(message),
             },
             Some(_) | None => return refused(message),

@@ -46,7 +46,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
     responses((status = 200, description = "The budget", body = BudgetStatus)))]
 async fn get_budget(State(api): State<Api>, caller: Caller) -> Result<Json<BudgetStatus>> {
     let standing = Standing::find(&api, &caller).await?;
-    Ok(Json(BudgetStatus::new(&caller, &standing)))
+    Ok(Json(BudgetStatus::new(&caller, &api.settings.tiers, &standing)))
 }
 
 /// Money for a budget.

@@ -34,7 +34,7 @@ pub(crate) async fn check(api: &Api, project: &ProjectId, is_queueing_allowed: b
     }
     let load = api.store.load(project).await?;
     if is_queueing_allowed {
-        let most = settings.concurrent_per_project;
+        let most = settings.tiers.concurrent_runs(load.tier.as_deref(), settings.concurrent_per_project);
         let is_project_full = most > 0 && load.of_project >= i64::from(most);
         // Any server may do it. Where none has said what it can do, this one alone counts.
         let capacity = load.capacity.max(i64::from(settings.concurrent_runs));

@@ -89,7 +89,8 @@ async fn create_project(
     caller: Caller,
     Body(body): Body<CreateProject>,
 ) -> Result<(StatusCode, Json<ProjectEnvelope>)> {
-    let project = api.store.create_project_in(&caller.organization, body.into_new()?).await?;
+    let new = body.into_new(&api.settings.tiers)?;
+    let project = api.store.create_project_in(&caller.organization, new).await?;
     Ok((StatusCode::CREATED, Json(ProjectEnvelope { project: project.into() })))
 }
 
@@ -105,9 +106,14 @@ async fn get_project(State(api): State<Api>, caller: Caller, Path(id): Path<Proj
 }
 
 /// Change a project
+///
+/// Its `tier` is changed by administrators only.
 #[utoipa::path(patch, path = "/projects/{id}", tag = "projects",
     params(("id" = String, Path, description = "The project's id")), request_body = UpdateProject,
-    responses((status = 200, description = "The project after the change", body = ProjectEnvelope)))]
+    responses(
+        (status = 200, description = "The project after the change", body = ProjectEnvelope),
+        (status = 403, description = "The tier is not the caller's to change", body = ErrorBody),
+    ))]
 async fn update_project(
     State(api): State<Api>,
     caller: Caller,
@@ -115,7 +121,8 @@ async fn update_project(
     Body(body): Body<UpdateProject>,
 ) -> Result<Json<ProjectEnvelope>> {
     check_visible(&caller, &id)?;
-    let project = api.store.update_project(&caller.organization, &id, |project| body.apply(project)).await?;
+    let change = |project: &mut Project| body.apply(project, &caller, &api.settings.tiers);
+    let project = api.store.update_project(&caller.organization, &id, change).await?;
     Ok(Json(ProjectEnvelope { project: project.into() }))
 }
 
@@ -166,14 +173,19 @@ async fn get_own_project(State(api): State<Api>, caller: Caller) -> Result<Json<
 }
 
 /// Change the key's project
+///
+/// Its `tier` is changed by administrators only.
 #[utoipa::path(patch, path = "/project", tag = "projects", request_body = UpdateProject,
-    responses((status = 200, description = "The project after the change", body = ProjectEnvelope)))]
+    responses(
+        (status = 200, description = "The project after the change", body = ProjectEnvelope),
+        (status = 403, description = "The tier is not the caller's to change", body = ErrorBody),
+    ))]
 async fn update_own_project(
     State(api): State<Api>,
     caller: Caller,
     Body(body): Body<UpdateProject>,
 ) -> Result<Json<ProjectEnvelope>> {
-    let change = |project: &mut Project| body.apply(project);
+    let change = |project: &mut Project| body.apply(project, &caller, &api.settings.tiers);
     let project = api.store.update_project(&caller.organization, &caller.project, change).await?;
     Ok(Json(ProjectEnvelope { project: project.into() }))
 }

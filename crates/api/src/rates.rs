@@ -3,7 +3,7 @@
 //! What is left stands in the database; a server takes a fiftieth of it at once and looks again when that is used up. So a
 //! row is written once in many requests, and servers exceed a limit together by less than a fiftieth each.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use dashmap::DashMap;
@@ -18,6 +18,8 @@ const PARTS: u32 = 50;
 pub(crate) struct Rates {
     keys: Option<Shared>,
     projects: Option<Shared>,
+    /// Of projects of tiers that have a limit of their own, also where that is none.
+    tiers: BTreeMap<String, Option<Shared>>,
 }
 
 /// How a caller stands after a request that was let pass.
@@ -37,9 +39,12 @@ pub(crate) struct Exhausted {
 
 impl Rates {
     pub(crate) fn new(settings: &Settings) -> Self {
+        let of_project = |requests| Shared::new("a project", requests, settings.window);
+        let tiers = settings.tiers.all_requests_per_window();
         Self {
             keys: Shared::new("a key", settings.requests_per_window, settings.window),
-            projects: Shared::new("a project", settings.requests_per_project, settings.window),
+            projects: of_project(settings.requests_per_project),
+            tiers: tiers.map(|(name, requests)| (name.to_owned(), of_project(requests))).collect(),
         }
     }
 
@@ -53,7 +58,9 @@ impl Rates {
         caller: &Caller,
     ) -> Result<std::result::Result<Standing, Exhausted>> {
         let mut standing = Standing::default();
-        for (shared, subject) in [(&self.projects, caller.project.as_str()), (&self.keys, caller.key.as_str())] {
+        let of_tier = caller.tier.as_ref().and_then(|tier| self.tiers.get(tier));
+        let projects = of_tier.unwrap_or(&self.projects);
+        for (shared, subject) in [(projects, caller.project.as_str()), (&self.keys, caller.key.as_str())] {
             let Some(shared) = shared else { continue };
             match shared.count(store, subject).await? {
                 Ok(counted) => standing = standing.tighter(counted),

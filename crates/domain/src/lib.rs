@@ -34,6 +34,7 @@ pub mod signature;
 pub mod skill;
 pub mod subagent;
 pub mod thread;
+pub mod tier;
 pub mod title;
 pub mod trigger;
 pub mod user;

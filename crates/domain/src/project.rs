@@ -24,6 +24,8 @@ pub struct Project {
     pub name: String,
     pub description: Option<String>,
     pub kind: ProjectKind,
+    /// What it may have that is not the same for all; see [`crate::tier`].
+    pub tier: Option<String>,
     /// What clients keep with it and nobody here reads.
     pub stored: Map<String, Value>,
     pub created_at: DateTime<Utc>,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::run::Run;
+use domain::{run::Run, tier::Tiers};
 
 use crate::{mcp, tools, webhooks};
 
@@ -17,6 +17,8 @@ pub struct Options {
     pub poll: Duration,
     /// Runs of one project driven at once, by all processes together; 0 is no limit.
     pub concurrent_per_project: u32,
+    /// What projects of a tier have instead.
+    pub tiers: Arc<Tiers>,
     /// Model calls in one run before it is stopped, where neither agent nor message says another number.
     pub max_turns: u32,
     /// The same for what a run may cost; 0 is no limit.
@@ -122,6 +124,7 @@ impl Default for Options {
             lease: Duration::from_secs(15),
             poll: Duration::from_millis(500),
             concurrent_per_project: 0,
+            tiers: Arc::default(),
             max_turns: 500,
             max_cost_usd: 5.0,
             max_duration: Some(Duration::from_secs(6 * 60 * 60)),

@@ -80,7 +80,7 @@ impl Executor {
             let claimed = match self
                 .parts
                 .store
-                .claim_runs_within(free as i64, options.lease, options.concurrent_per_project)
+                .claim_runs_within(free as i64, options.lease, options.concurrent_per_project, &options.tiers)
                 .await
             {
                 Ok(claimed) => {

@@ -8,7 +8,7 @@ mod load;
 mod show;
 mod units;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) research: Research,
     pub(crate) events: Events,
     pub(crate) limits: Limits,
+    pub(crate) tiers: BTreeMap<String, Tier>,
     pub(crate) preview: Preview,
     pub(crate) log: Log,
     pub(crate) telemetry: Telemetry,
@@ -333,6 +334,16 @@ pub(crate) struct Limits {
     pub(crate) upload_idle_timeout: Duration,
     #[serde(deserialize_with = "units::duration")]
     pub(crate) heartbeat: Duration,
+}
+
+/// What projects of a tier have instead of what is general; see [`domain::tier`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tier {
+    #[serde(default, deserialize_with = "units::optional_whole")]
+    pub(crate) concurrent_runs: Option<u32>,
+    #[serde(default, deserialize_with = "units::optional_whole")]
+    pub(crate) requests_per_window: Option<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

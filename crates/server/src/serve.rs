@@ -144,6 +144,11 @@ async fn prepare(loaded: &Loaded, data_dir: &DataDir, database: &Database, addre
         tracing::info!(runs = taken_back, "taking back the runs of this server's earlier life");
     }
     let project = store.default_project().await?;
+    for (tier, projects) in store.list_tiers().await? {
+        if !loaded.config.tiers.contains_key(&tier) {
+            tracing::warn!(tier, projects, "projects are of a tier that is not in the settings: the general ones hold");
+        }
+    }
     let all = store.list_keys().await?;
     if is_public(address) && !all.iter().any(|key| key.is_active(Utc::now())) {
         bail!(

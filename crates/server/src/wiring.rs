@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use domain::tier::{Tier, Tiers};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -338,6 +339,7 @@ pub(crate) fn executor_options(
         lease: settings.lease,
         poll: settings.poll,
         concurrent_per_project: settings.concurrent_per_project,
+        tiers: Arc::new(tiers(config)),
         max_turns: settings.max_turns,
         max_cost_usd: settings.max_cost,
         max_duration: settings.max_duration,
@@ -350,6 +352,16 @@ pub(crate) fn executor_options(
         default_model: config.model.default.to_string(),
         fallback_model: config.model.fallback.clone(),
     })
+}
+
+fn tiers(config: &Config) -> Tiers {
+    let tiers = config.tiers.iter();
+    tiers
+        .map(|(name, tier)| {
+            let (concurrent_runs, requests_per_window) = (tier.concurrent_runs, tier.requests_per_window);
+            (name.clone(), Tier { concurrent_runs, requests_per_window })
+        })
+        .collect()
 }
 
 fn history_options(config: &Config) -> ledger::Options {
@@ -391,6 +403,7 @@ pub(crate) fn api_settings(config: &Config, data_dir: &DataDir, site: preview::S
         default_model: config.model.default.to_string(),
         concurrent_runs: config.runs.concurrent,
         concurrent_per_project: config.runs.concurrent_per_project,
+        tiers: Arc::new(tiers(config)),
         max_queued: config.runs.max_queued,
         data_dir: data_dir.path().to_owned(),
         history: history_options(config),

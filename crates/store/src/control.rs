@@ -20,10 +20,12 @@ use crate::{
 };
 
 /// How many runs there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Load {
     /// Of the project: queued or running.
     pub of_project: i64,
+    /// What the project is.
+    pub tier: Option<String>,
     /// Of all projects: running.
     pub running: i64,
     /// Of all projects: waiting for a worker.
@@ -253,6 +255,7 @@ impl Store {
         let row = sqlx::query(
             "-- load
              select count(*) filter (where project_id = $1) as of_project,
+                 (select tier from projects where id = $1) as tier,
                  count(*) filter (where status = 'running') as running,
                  count(*) filter (where status = 'queued') as queued,
                  (
@@ -267,6 +270,7 @@ impl Store {
         .await?;
         Ok(Load {
             of_project: row.try_get("of_project")?,
+            tier: row.try_get("tier")?,
             running: row.try_get("running")?,
             queued: row.try_get("queued")?,
             capacity: row.try_get("capacity")?,

@@ -64,6 +64,8 @@ pub struct Caller {
     pub key_id: ApiKeyId,
     pub project_id: ProjectId,
     pub organization_id: OrganizationId,
+    /// Of the project.
+    pub tier: Option<String>,
     pub scopes: Scopes,
     pub kind: KeyKind,
 }
@@ -162,7 +164,7 @@ impl Store {
         let hash = hash(key);
         let row = sqlx::query(
             "-- find_caller
-             select k.id, k.project_id, k.hash, k.scopes, k.kind, p.organization_id,
+             select k.id, k.project_id, k.hash, k.scopes, k.kind, p.organization_id, p.tier,
                  k.last_used_at is null or k.last_used_at < now() - interval '1 minute' as is_stale
              from api_keys k join projects p on p.id = k.project_id
              where k.hash = $1
@@ -194,6 +196,7 @@ impl Store {
             key_id: row.parse("id")?,
             project_id: row.parse("project_id")?,
             organization_id: row.parse("organization_id")?,
+            tier: row.try_get("tier")?,
             scopes: scopes(&row)?,
             kind: row.parse("kind")?,
         }))

@@ -11,6 +11,7 @@ use domain::{
     event::{Delta, Event, Steering},
     run::{Outcome, Run, Spent},
     subagent::Subagent,
+    tier::Tiers,
     webhook::Notice,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -135,13 +136,21 @@ impl Store {
     ///
     /// Each lease is valid for `ttl` from now on the database's clock. The claim itself is an event of the thread.
     pub async fn claim_runs(&self, limit: i64, ttl: Duration) -> Result<Vec<Claimed>> {
-        self.claim_runs_within(limit, ttl, 0).await
+        self.claim_runs_within(limit, ttl, 0, &Tiers::default()).await
     }
 
-    /// The same, with at most `per_project` runs of one project under a lease; 0 is no limit.
-    pub async fn claim_runs_within(&self, limit: i64, ttl: Duration, per_project: u32) -> Result<Vec<Claimed>> {
+    /// The same, with at most `per_project` runs of one project under a lease, or what its tier says; 0 is no limit.
+    pub async fn claim_runs_within(
+        &self,
+        limit: i64,
+        ttl: Duration,
+        per_project: u32,
+        tiers: &Tiers,
+    ) -> Result<Vec<Claimed>> {
+        let (names, most): (Vec<&str>, Vec<i64>) =
+            tiers.all_concurrent_runs().map(|(name, most)| (name, i64::from(most))).unzip();
         // Two servers at once see the same runs as the oldest of a project, so together they do not exceed its limit.
-        let picked = if per_project == 0 {
+        let picked = if per_project == 0 && most.iter().all(|most| *most == 0) {
             "select id from runs
              where parent_run_id is null
                and (status = 'queued' or (status = 'running' and lease_until < now()))
@@ -150,7 +159,10 @@ impl Store {
              for update skip locked"
         } else {
             "select r.id
-             from runs r left join (
+             from runs r
+             join projects o on o.id = r.project_id
+             left join unnest($6::text[], $7::bigint[]) t(name, most) on t.name = o.tier
+             left join (
                  select q.id, row_number() over (partition by q.project_id order by q.queued_at, q.id) + (
                      select count(*) from runs b
                      where b.project_id = q.project_id and b.status = 'running' and b.parent_run_id is null
@@ -158,7 +170,10 @@ impl Store {
                  from runs q where q.status = 'queued' and q.parent_run_id is null
              ) p on p.id = r.id
              where r.parent_run_id is null
-               and ((r.status = 'queued' and p.place <= $5) or (r.status = 'running' and r.lease_until < now()))
+               and (
+                   (r.status = 'queued' and (coalesce(t.most, $5) = 0 or p.place <= coalesce(t.most, $5)))
+                   or (r.status = 'running' and r.lease_until < now())
+               )
              order by r.queued_at
              limit $1
              for update of r skip locked"
@@ -209,6 +224,8 @@ impl Store {
         .bind(ttl)
         .bind(to_text(&Event::RunStarted))
         .bind(i64::from(per_project))
+        .bind(names)
+        .bind(most)
         .fetch_all(&self.pool)
         .await?;
         let mut claimed = Vec::with_capacity(rows.len());

@@ -20,6 +20,7 @@ pub struct NewProject {
     pub name: String,
     pub description: Option<String>,
     pub kind: ProjectKind,
+    pub tier: Option<String>,
     pub stored: Map<String, Value>,
 }
 
@@ -77,8 +78,8 @@ impl Store {
     pub async fn create_project_in(&self, organization: &OrganizationId, new: NewProject) -> Result<Project> {
         let row = sqlx::query(
             "-- create_project_in
-             insert into projects (id, organization_id, name, description, kind, stored)
-             values ($1, $2, $3, $4, $5, $6)
+             insert into projects (id, organization_id, name, description, kind, stored, tier)
+             values ($1, $2, $3, $4, $5, $6, $7)
              on conflict (id) do nothing
              returning *",
         )
@@ -88,6 +89,7 @@ impl Store {
         .bind(new.description)
         .bind(new.kind.as_str())
         .bind(to_json(&new.stored))
+        .bind(new.tier)
         .fetch_optional(&self.pool)
         .await?
         .ok_or_else(|| Error::Conflict("a project with this id exists already".into()))?;
@@ -154,7 +156,7 @@ impl Store {
         let row = sqlx::query(
             "-- update_project
              update projects
-             set name = $2, description = $3, kind = $4, stored = $5, updated_at = now()
+             set name = $2, description = $3, kind = $4, stored = $5, tier = $6, updated_at = now()
              where id = $1
              returning *",
         )
@@ -163,6 +165,7 @@ impl Store {
         .bind(&project.description)
         .bind(project.kind.as_str())
         .bind(to_json(&project.stored))
+        .bind(&project.tier)
         .fetch_one(&mut *tx)
         .await
         .map_err(Error::from)?;
@@ -202,6 +205,20 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Lists the tiers that projects are of, and how many are.
+    pub async fn list_tiers(&self) -> Result<Vec<(String, i64)>> {
+        let rows = sqlx::query_as(
+            "-- list_tiers
+             select tier, count(*) from projects
+             where tier is not null and deleted_at is null
+             group by tier
+             order by tier",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows)
     }
 
     /// Counts what there is in a project.
@@ -260,6 +277,7 @@ fn read(row: &PgRow) -> Result<Project> {
         name: row.try_get("name")?,
         description: row.try_get("description")?,
         kind: row.parse("kind")?,
+        tier: row.try_get("tier")?,
         stored: row.json("stored")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,

@@ -1,7 +1,7 @@
 //! A budget as clients see it: all the names that one or the other computes with.
 
 use chrono::{Datelike, Days, Months, NaiveDate, Utc};
-use domain::{MicroUsd, budget::Period};
+use domain::{MicroUsd, budget::Period, tier::Tiers};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -22,7 +22,8 @@ pub(super) struct BudgetStatus {
     actor_user_id: String,
     organization_id: String,
     plan_id: &'static str,
-    tier: &'static str,
+    /// The project's; `self_hosted` where it has none.
+    tier: String,
     subscription_status: &'static str,
     subscription_source: &'static str,
     /// No budget holds for what is done with this key.
@@ -43,7 +44,7 @@ pub(super) struct BudgetStatus {
 }
 
 impl BudgetStatus {
-    pub(super) fn new(caller: &Caller, standing: &Standing) -> Self {
+    pub(super) fn new(caller: &Caller, tiers: &Tiers, standing: &Standing) -> Self {
         let available = standing.available();
         let month = standing.limit(Period::Month).or(standing.limit(Period::Total));
         let quota = month.unwrap_or(UNLIMITED);
@@ -79,7 +80,7 @@ impl BudgetStatus {
             actor_user_id: caller.key.to_string(),
             organization_id: caller.organization.to_string(),
             plan_id: "self_hosted",
-            tier: "self_hosted",
+            tier: caller.tier.clone().filter(|tier| tiers.is_known(tier)).unwrap_or_else(|| "self_hosted".to_owned()),
             subscription_status: "active",
             subscription_source: "self_hosted",
             is_unlimited: available.is_none(),

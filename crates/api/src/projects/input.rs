@@ -3,6 +3,8 @@
 use domain::{
     ProjectId,
     project::{Project, ProjectKind},
+    scope::Scope,
+    tier::Tiers,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,8 +13,9 @@ use utoipa::ToSchema;
 
 use crate::{
     Result,
+    auth::Caller,
     body::{Patch, patch_named},
-    check::{self, Fields},
+    check::{self, Fields, Verdict},
 };
 
 /// What clients keep with a project and nobody here reads, and what it is while there is nothing.
@@ -53,6 +56,9 @@ pub(super) struct CreateProject {
     /// `cloud` (if absent), `local` or `synced`.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// One of the settings' tiers, by which it may have other than the general settings say.
+    #[schema(example = "free")]
+    tier: Option<String>,
     #[serde(flatten)]
     #[schema(ignore)]
     rest: Map<String, Value>,
@@ -68,15 +74,22 @@ pub(super) struct UpdateProject {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     description: Patch<String>,
+    /// One of the settings' tiers; `null`: what the general settings say. For administrators.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    tier: Patch<String>,
     #[serde(flatten)]
     #[schema(ignore)]
     rest: Map<String, Value>,
 }
 
 impl CreateProject {
-    pub(super) fn into_new(self) -> Result<NewProject> {
+    pub(super) fn into_new(self, tiers: &Tiers) -> Result<NewProject> {
         let mut fields = Fields::default();
         fields.check("name", check::name(&self.name));
+        if let Some(tier) = &self.tier {
+            fields.check("tier", known(tiers, tier));
+        }
         let id = self.id.map(|id| id.parse::<ProjectId>()).transpose().unwrap_or_else(|err| {
             fields.refuse("id", err.to_string());
             None
@@ -92,20 +105,42 @@ impl CreateProject {
         fields.finish()?;
         let mut stored = Map::new();
         patch_named(&mut stored, self.rest, STORED.map(|(name, _)| name));
-        Ok(NewProject { id, name: self.name, description: self.description, kind, stored })
+        Ok(NewProject { id, name: self.name, description: self.description, kind, tier: self.tier, stored })
     }
 }
 
 impl UpdateProject {
-    pub(super) fn apply(self, project: &mut Project) -> Result<()> {
+    pub(super) fn apply(self, project: &mut Project, caller: &Caller, tiers: &Tiers) -> Result<()> {
         let mut fields = Fields::default();
+        let mut tier = project.tier.clone();
+        self.tier.apply(&mut tier);
+        // Who sends a project back as it was asks for nothing.
+        if tier != project.tier {
+            caller.require(Scope::Admin)?;
+            if let Some(tier) = &tier {
+                fields.check("tier", known(tiers, tier));
+            }
+        }
         fields.check_patch("name", &self.name, |name| check::name(name));
         fields.finish()?;
         if let Patch::Value(name) = self.name {
             project.name = name;
         }
         self.description.apply(&mut project.description);
+        project.tier = tier;
         patch_named(&mut project.stored, self.rest, STORED.map(|(name, _)| name));
         Ok(())
     }
+}
+
+fn known(tiers: &Tiers, tier: &str) -> Verdict {
+    if tiers.is_known(tier) {
+        return Ok(());
+    }
+    let names: Vec<_> = tiers.names().collect();
+    Err(if names.is_empty() {
+        "must be null: the settings have no tiers".to_owned()
+    } else {
+        format!("must be a tier of the settings: {}", names.join(", "))
+    })
 }

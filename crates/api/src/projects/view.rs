@@ -26,6 +26,8 @@ pub(crate) struct ProjectView {
     #[serde(rename = "type")]
     #[schema(example = "cloud")]
     kind: &'static str,
+    /// By which it may have other than the general settings say.
+    tier: Option<String>,
     #[serde(flatten)]
     #[schema(value_type = Object)]
     stored: Map<String, Value>,
@@ -54,6 +56,7 @@ impl From<Project> for ProjectView {
             name: project.name,
             description: project.description,
             kind: project.kind.as_str(),
+            tier: project.tier,
             stored,
             is_overview_record: false,
             is_shared: false,

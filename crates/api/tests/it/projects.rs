@@ -4,7 +4,10 @@ use axum::{
     body::Body,
     http::{Method, Request},
 };
-use domain::scope::Scopes;
+use domain::{
+    scope::Scopes,
+    tier::{Tier, Tiers},
+};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use store::keys::NewKey;
@@ -290,4 +293,81 @@ async fn older_clients_find_the_files_of_a_project_in_its_default_environment() 
         app.call_with(&other, method, &path, body.to_string()).await.failed(404);
     }
     assert_eq!(json!(paths(app.get("/files").await.ok())), json!(["src"]));
+}
+
+/// One run at once and three requests in a window, or as in general.
+fn tiers() -> Tiers {
+    let free = Tier { concurrent_runs: Some(1), requests_per_window: Some(3) };
+    [("free", free), ("silent", Tier::default())].into_iter().collect()
+}
+
+#[tokio::test]
+async fn only_an_administrator_says_of_which_tier_a_project_is() {
+    let app = App::start_with(|settings| settings.tiers = tiers().into()).await;
+    let admin = admin_key(&app).await;
+    let own = format!("/projects/{}", app.database.project);
+    assert_eq!(app.get("/project").await.ok()["project"]["tier"], Value::Null);
+    for path in [own.as_str(), "/project"] {
+        let message = app.patch(path, json!({"tier": "silent", "name": "Mine"})).await.failed(403);
+        assert_eq!(message, "The API key does not have the scope 'admin', which this needs");
+        // As it is already: nothing is asked for.
+        app.patch(path, json!({"tier": null, "description": "d"})).await.ok();
+        let unknown = app.call_with(&admin, Method::PATCH, path, r#"{"tier": "gold"}"#).await;
+        assert_eq!(unknown.status, 400);
+        let field = &unknown.json()["details"][0];
+        assert_eq!(field, &json!({"field": "tier", "message": "must be a tier of the settings: free, silent"}));
+    }
+    let project = app.get("/project").await.ok()["project"].clone();
+    assert_eq!(
+        (&project["name"], &project["tier"], &project["description"]),
+        (&json!("Default"), &Value::Null, &json!("d"))
+    );
+    assert_eq!(app.get("/billing/budget").await.ok()["tier"], "self_hosted");
+
+    let set = app.call_with(&admin, Method::PATCH, &own, r#"{"tier": "silent"}"#).await.ok();
+    assert_eq!(set["project"]["tier"], "silent");
+    assert_eq!(app.get("/project").await.ok()["project"]["tier"], "silent");
+    assert_eq!(app.get("/billing/budget").await.ok()["tier"], "silent");
+    app.patch(&own, json!({"tier": null})).await.failed(403);
+    app.patch(&own, json!({"tier": "silent", "name": "Same"})).await.ok();
+    let made = json!({"name": "New", "tier": "free"}).to_string();
+    assert_eq!(app.call_with(&admin, Method::POST, "/projects", made).await.ok()["project"]["tier"], "free");
+    app.call_with(&admin, Method::POST, "/projects", r#"{"name": "New", "tier": "gold"}"#).await.failed(400);
+    let cleared = app.call_with(&admin, Method::PATCH, &own, r#"{"tier": null}"#).await.ok();
+    assert_eq!(cleared["project"]["tier"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_tier_changes_how_often_a_project_may_ask_and_how_much_of_it_runs_at_once() {
+    let app = App::start_with(|settings| {
+        settings.tiers = tiers().into();
+        settings.requests_per_project = 50;
+    })
+    .await;
+    let admin = admin_key(&app).await;
+    let (busy, thread) = (app.thread().await, app.thread().await);
+    let later = json!({"content": "later", "stream": false, "queueWhenCapacityUnavailable": true});
+    app.post(&format!("/threads/{busy}/messages"), json!({"content": "go", "stream": false})).await.ok();
+    let reply = app.get("/project").await;
+    assert_eq!(reply.header("ratelimit-limit"), "50");
+    let own = format!("/projects/{}", app.database.project);
+    app.call_with(&admin, Method::PATCH, &own, r#"{"tier": "free"}"#).await.ok();
+    // What is left of what was more is three.
+    let put_off = app.post(&format!("/threads/{thread}/messages"), later).await;
+    assert_eq!(put_off.header("ratelimit-limit"), "3");
+    assert_eq!(put_off.ok()["queued"], true);
+    for _ in 0..2 {
+        app.get("/agents").await.ok();
+    }
+    let reply = app.get("/agents").await;
+    assert_eq!(reply.failed(429), "Too many requests: a project may make 3 in 900 seconds");
+    // An administrator of another project asks on behalf of that one.
+    let (other, _) = app.another_project().await;
+    let organization_key = {
+        let new = NewKey { scopes: Scopes::admin(), ..NewKey::named("other") };
+        app.database.store.create_key_with(&other, new).await.expect("a key").1.expose_secret().to_owned()
+    };
+    app.call_with(&organization_key, Method::PATCH, &own, r#"{"tier": null}"#).await.ok();
+    let reply = app.get("/agents").await;
+    assert_eq!(reply.header("ratelimit-limit"), "50");
 }

@@ -27,6 +27,7 @@ mod site;
 mod skills;
 mod steps;
 mod stopping;
+mod tiers;
 mod web_search;
 mod webhooks;
 mod world;

@@ -165,6 +165,13 @@ impl Loaded {
         if let Some(missing) = missing {
             return wrong("images.provider", format!("names a provider that is not set up: {missing} is missing"));
         }
+        let is_name = |name: &str| {
+            !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        };
+        if let Some(name) = self.config.tiers.keys().find(|name| !is_name(name)) {
+            let what = "is no name of a tier: those have small letters, digits, - and _";
+            return wrong(&format!("tiers.{name}"), what.into());
+        }
         if runs.poll >= runs.lease {
             return wrong("runs.poll", format!("must be shorter than runs.lease, which is {:?}", runs.lease));
         }

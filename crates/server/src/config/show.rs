@@ -45,6 +45,7 @@ impl Loaded {
             "research",
             "events",
             "limits",
+            "tiers",
             "log",
             "telemetry",
         ];

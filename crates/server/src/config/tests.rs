@@ -101,6 +101,9 @@ fn a_wrong_setting_is_one_sentence() {
         wrong(&[("ATELIER_IMAGES__PROVIDER", "gemini")]),
         wrong(&[("ATELIER_LOG__FORMAT", "xml")]),
         wrong(&[("ATELIER_LOG__LEVEL", "loud=very")]),
+        wrong(&[("ATELIER_TIERS__FREE__CONCURRENT_RUNS", "many")]),
+        wrong(&[("ATELIER_TIERS__FREE__RUNS", "2")]),
+        wrong(&[("ATELIER_TIERS__A TIER__CONCURRENT_RUNS", "2")]),
         wrong(&[("ATELIER_SERVER", "{listen=\"x\"}")]),
     ];
     insta::assert_snapshot!(sentences.join("\n"));
@@ -161,4 +164,16 @@ fn a_log_level_that_is_none_is_no_module_either() {
     for level in ["info", "WARN", "info,executor=debug", "off", "debug,store=trace"] {
         load(Flags::default(), &[("ATELIER_LOG__LEVEL", level)]).unwrap();
     }
+}
+
+#[test]
+fn tiers_come_from_files_and_from_the_environment() {
+    let file = file("[tiers.free]\nconcurrent_runs = 2\n[tiers.internal]\nconcurrent_runs = 0\n");
+    let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+    let loaded = load(flags, &[("ATELIER_TIERS__FREE__REQUESTS_PER_WINDOW", "100")]).unwrap();
+    let tiers: Vec<_> = loaded.config.tiers.iter().collect();
+    let [(free, one), (internal, other)] = tiers[..] else { panic!("two: {tiers:?}") };
+    assert_eq!((free.as_str(), one.concurrent_runs, one.requests_per_window), ("free", Some(2), Some(100)));
+    assert_eq!((internal.as_str(), other.concurrent_runs, other.requests_per_window), ("internal", Some(0), None));
+    assert!(loaded.show().contains("[tiers.free]\nconcurrent_runs = 2"), "{}", loaded.show());
 }

@@ -209,6 +209,11 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D
     text.parse().map_err(|_| Error::custom(format!("must be a whole number, 0 or above, not {text:?}")))
 }
 
+/// For what may be left out: not set is not 0.
+pub(super) fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    whole(deserializer).map(Some)
+}
+
 pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let text = text(deserializer)?;
     text.parse().map_err(|_| Error::custom(format!("must be true or false, not {text:?}")))

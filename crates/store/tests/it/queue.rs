@@ -5,10 +5,12 @@ use domain::{
     event::Event,
     run::{Outcome, RunStatus, Spent},
     thread::ThreadStatus,
+    tier::{Tier, Tiers},
 };
 use store::{
     Error, Page,
     messages::Order,
+    projects::NewProject,
     queue::{Accepted, IfBusy},
 };
 use testing::Database;
@@ -217,11 +219,55 @@ async fn a_project_gets_no_more_workers_than_its_limit() {
     let theirs = database.store.create_thread(&other, crate::new_thread(environment)).await.expect("a thread").id;
     database.store.start_run(&other, &theirs, new_run("theirs")).await.expect("a run");
 
-    let claims = futures::future::join_all((0..4).map(|_| database.store.claim_runs_within(9, TTL, 2))).await;
+    let tiers = Tiers::default();
+    let claims = futures::future::join_all((0..4).map(|_| database.store.claim_runs_within(9, TTL, 2, &tiers))).await;
     let claimed: Vec<_> = claims.into_iter().flat_map(|claimed| claimed.expect("claims")).collect();
     let mine: Vec<_> = claimed.iter().filter(|claimed| claimed.run.project_id == database.project).collect();
     assert_eq!((claimed.len(), mine.len()), (3, 2));
-    assert!(database.store.claim_runs_within(9, TTL, 2).await.expect("claims").is_empty());
+    assert!(database.store.claim_runs_within(9, TTL, 2, &tiers).await.expect("claims").is_empty());
     database.store.finish_run(&mine[0].lease, &done("a"), Spent::default()).await.expect("finishes");
-    assert_eq!(database.store.claim_runs_within(9, TTL, 2).await.expect("claims").len(), 1);
+    assert_eq!(database.store.claim_runs_within(9, TTL, 2, &tiers).await.expect("claims").len(), 1);
+}
+
+#[tokio::test]
+async fn a_tier_says_how_many_workers_its_projects_get_and_what_it_leaves_out_is_general() {
+    let database = Database::start().await;
+    let tiers: Tiers = [("one", Some(1)), ("all", Some(0)), ("silent", None)]
+        .map(|(name, concurrent_runs)| (name, Tier { concurrent_runs, requests_per_window: None }))
+        .into_iter()
+        .collect();
+    let organization = "org_default".parse().expect("an id");
+    let mut projects = Vec::new();
+    for (tier, most) in [(Some("one"), 1), (Some("all"), 4), (Some("silent"), 2), (Some("gone"), 2), (None, 2)] {
+        let new = NewProject { name: "tiered".into(), tier: tier.map(str::to_owned), ..NewProject::default() };
+        let project = database.store.create_project_in(&organization, new).await.expect("a project");
+        assert_eq!(project.tier.as_deref(), tier);
+        let environment = database.store.default_environment(&project.id).await.expect("an environment").id;
+        for _ in 0..4 {
+            let new = crate::new_thread(environment.clone());
+            let thread = database.store.create_thread(&project.id, new).await.expect("a thread").id;
+            database.store.start_run(&project.id, &thread, new_run("go")).await.expect("a run");
+        }
+        projects.push((project.id, tier, most));
+    }
+    let used = [("all", 1), ("gone", 1), ("one", 1), ("silent", 1)].map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(database.store.list_tiers().await.expect("reads"), used);
+
+    let other = database.another_server("node_other").await;
+    let claims = futures::future::join_all(
+        [&database.store, &other, &database.store, &other].map(|store| store.claim_runs_within(20, TTL, 2, &tiers)),
+    );
+    let claimed: Vec<_> = claims.await.into_iter().flat_map(|claimed| claimed.expect("claims")).collect();
+    for (project, tier, most) in &projects {
+        let count = claimed.iter().filter(|claimed| claimed.run.project_id == *project).count();
+        assert_eq!(count, *most, "{tier:?}");
+    }
+    assert!(other.claim_runs_within(20, TTL, 2, &tiers).await.expect("claims").is_empty());
+    // Nothing general: the tiers hold all the same.
+    let more = other.claim_runs_within(20, TTL, 0, &tiers).await.expect("claims");
+    let of_one = more.iter().filter(|claimed| claimed.run.project_id == projects[0].0).count();
+    assert_eq!((more.len(), of_one), (6, 0));
+    let first = claimed.iter().find(|claimed| claimed.run.project_id == projects[0].0).expect("one");
+    database.store.finish_run(&first.lease, &done("a"), Spent::default()).await.expect("finishes");
+    assert_eq!(other.claim_runs_within(20, TTL, 2, &tiers).await.expect("claims").len(), 1);
 }

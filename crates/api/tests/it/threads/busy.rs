@@ -1,7 +1,10 @@
 //! A busy thread over the API: queue, interrupt, steer, control, resume; limits; and no room.
 
 use axum::http::Method;
-use domain::run::{Outcome, RunStatus};
+use domain::{
+    run::{Outcome, RunStatus},
+    tier::Tiers,
+};
 use serde_json::{Value, json};
 
 use super::{claim, finish};
@@ -203,7 +206,9 @@ async fn a_run_without_room_is_told_in_its_stream_and_done_later() {
     assert_eq!((&last["type"], &last["queued"]), (&json!("stream.completed"), &json!(true)));
     assert_eq!(last["admissionReason"], "runtime_capacity_unavailable");
     let run = last["batchJobId"].as_str().expect("an id").to_owned();
-    assert!(app.database.store.claim_runs_within(9, super::TTL, 1).await.expect("claims").is_empty());
+    assert!(
+        app.database.store.claim_runs_within(9, super::TTL, 1, &Tiers::default()).await.expect("claims").is_empty()
+    );
     finish(&app.database.store, &claimed, done()).await;
     let later = claim(&app.database.store).await;
     assert_eq!(later.run.id.as_str(), run);

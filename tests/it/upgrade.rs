@@ -67,7 +67,8 @@ async fn makes_a_fixture() {
         format!("/v1/skills/{skill}"),
         format!("/v1/schedules/{schedule}"),
         format!("/v1/triggers/{trigger}"),
-        "/v1/costs/summary".to_owned(),
+        // Of all time: another time would be another one tomorrow.
+        "/v1/costs/summary?period=all".to_owned(),
     ];
     for path in of_thread.chain(others) {
         let body = world.get(&path).await;

@@ -71,7 +71,7 @@ class Documented(Installation):
         task = "nohup python3 -m http.server 5000 >/dev/null 2>&1 & #shell"
         self.made["THREAD"] = self.client.run(task, environment).thread_id
         ports, headers = f"{self.url}/v1/environments/{environment}/ports", {"Authorization": f"Bearer {self.key}"}
-        eventually("something listens", lambda: httpx.get(ports, headers=headers).json()["data"])
+        eventually("something listens", lambda: httpx.get(ports, headers=headers, timeout=60).json()["data"])
         return environment
 
     def make_thread(self) -> str:
@@ -90,7 +90,8 @@ class Documented(Installation):
 
     def make_run(self) -> str:
         runs = f"{self.url}/v1/runs?threadId={self.value('THREAD')}"
-        return httpx.get(runs, headers={"Authorization": f"Bearer {self.key}"}).json()["runs"][0]["id"]
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.get(runs, headers=headers, timeout=60).json()["runs"][0]["id"]
 
     MAKERS = {
         "API_KEY": lambda self: self.key,

@@ -96,7 +96,7 @@ def inline(of) -> str:
 
 @pytest.mark.timeout(900 + 60 * CALLS)
 def test_every_answer_is_as_the_document_says(fuzzed, tmp_path):
-    document = with_frames(httpx.get(f"{fuzzed.url}/openapi.json").json())
+    document = with_frames(httpx.get(f"{fuzzed.url}/openapi.json", timeout=60).json())
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     with ComputerAgentsClient(api_key=fuzzed.key, base_url=fuzzed.url) as client:
         (tmp_path / "schemathesis.toml").write_text(settings(document, subjects(client)))

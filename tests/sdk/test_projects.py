@@ -37,7 +37,8 @@ def test_a_project_is_made_used_and_deleted(client, http, installation):
         assert detail["stats"]["threadCount"] == 0 and detail["summary"]["environmentsCount"] == 0
     finally:
         assert client.projects.delete_by_id(made["id"])["deleted"] is True
-    assert httpx.get(f"{installation.url}/agents", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{installation.url}/agents", headers=headers, timeout=60).status_code == 401
 
 
 def test_the_organization_is_named_as_the_sdk_does(client, installation):

@@ -12,7 +12,7 @@ def test_health_and_readiness_need_no_key(client, installation):
     assert isinstance(health["checks"], dict)
     assert isinstance(client.ready(), dict)
     for path in ("/health", "/v1/health", "/ready", "/version", "/metrics", "/openapi.json"):
-        assert httpx.get(installation.url + path).status_code == 200, path
+        assert httpx.get(installation.url + path, timeout=60).status_code == 200, path
 
 
 def test_metrics_are_json_unless_text_is_asked_for(client, http):
@@ -61,9 +61,9 @@ def test_a_wrong_key_is_401(installation):
         with ComputerAgentsClient(api_key=key, base_url=installation.url) as client, pytest.raises(ApiClientError) as refused:
             client.agents.list()
         assert refused.value.status == 401 and refused.value.message
-    assert httpx.get(installation.url + "/agents").status_code == 401
+    assert httpx.get(installation.url + "/agents", timeout=60).status_code == 401
     headers = {"X-API-Key": installation.key}
-    assert httpx.get(installation.url + "/agents", headers=headers).status_code == 200
+    assert httpx.get(installation.url + "/agents", headers=headers, timeout=60).status_code == 200
 
 
 def test_an_organization_that_the_key_does_not_open_is_403(client):

@@ -74,8 +74,8 @@ def test_base64_is_a_signature_too_and_a_wrong_one_is_not(trigger):
     body = b'{"ref": "refs/heads/main"}'
     digest = hmac.new(trigger["webhookSecret"].encode(), body, hashlib.sha256).digest()
     headers = {"X-Webhook-Signature": base64.b64encode(digest).decode(), "X-Webhook-Event": "push"}
-    assert httpx.post(trigger["webhookUrl"], content=body, headers=headers).json()["triggered"] is True
-    refused = httpx.post(trigger["webhookUrl"], content=body + b" ", headers=headers)
+    assert httpx.post(trigger["webhookUrl"], content=body, headers=headers, timeout=60).json()["triggered"] is True
+    refused = httpx.post(trigger["webhookUrl"], content=body + b" ", headers=headers, timeout=60)
     assert refused.status_code == 401 and refused.json()["error"] == "Unauthorized"
 
 

@@ -167,7 +167,7 @@ def test_a_browser_is_let_in(installation):
         "Access-Control-Request-Method": "PATCH",
         "Access-Control-Request-Headers": "authorization,content-type,last-event-id,x-computer-agents-organization",
     }
-    answer = httpx.options(f"{installation.url}/threads/x", headers=headers)
+    answer = httpx.options(f"{installation.url}/threads/x", headers=headers, timeout=60)
     assert answer.is_success
     assert "PATCH" in answer.headers["access-control-allow-methods"]
     allowed = answer.headers["access-control-allow-headers"].lower()

@@ -87,9 +87,13 @@ impl World {
     /// Runs one command in a thread and gives what it put out, and whether the model was told of an error.
     pub async fn bash(&self, thread: &str, command: &str) -> (String, bool) {
         let call = Reply::tool("Bash", json!({ "command": command }));
-        self.run(thread, &[call, Reply::text("done")]).await;
-        let requests = self.claude.requests();
-        let asked = requests.last().and_then(|request| request.asked.as_ref()).expect("the model got the result");
+        let replies = [call, Reply::text("done")];
+        self.run(thread, &replies).await;
+        // Not just the newest: other threads may ask at the same time.
+        let (requests, message) = (self.claude.requests(), message(&replies));
+        let mut asked = requests.iter().rev().filter_map(|request| request.asked.as_ref());
+        let asked = asked.find(|asked| asked.user_text == message && !asked.results.is_empty());
+        let asked = asked.expect("the model got the result");
         let result = asked.last_results().next().expect("a result");
         (result.text.clone(), result.is_error)
     }

@@ -47,6 +47,9 @@ pub(crate) enum Command {
         /// The project that it opens; the first one if absent
         #[arg(long, value_name = "ID", value_parser = project)]
         project: Option<ProjectId>,
+        /// Whose it is, for the audit log and for costs
+        #[arg(long, value_name = "ID")]
+        user: Option<String>,
     },
     /// List all keys
     List,
@@ -107,7 +110,7 @@ struct Said {
 
 async fn execute(store: &Store, command: Command, now: DateTime<Utc>) -> anyhow::Result<Said> {
     match command {
-        Command::Create { name, expires, scopes, admin, project } => {
+        Command::Create { name, expires, scopes, admin, project, user } => {
             let scopes = match (admin, scopes.is_empty()) {
                 (true, _) => Scopes::admin(),
                 (false, true) => Scopes::all(),
@@ -117,7 +120,8 @@ async fn execute(store: &Store, command: Command, now: DateTime<Utc>) -> anyhow:
                 Some(project) => project,
                 None => store.default_project().await?,
             };
-            let new = NewKey { expires_at: expires.map(|expires| now + expires), scopes, ..NewKey::named(name) };
+            let expires_at = expires.map(|expires| now + expires);
+            let new = NewKey { expires_at, scopes, user_id: user, ..NewKey::named(name) };
             let (key, text) = store.create_key_with(&project, new).await.context("cannot make the key")?;
             let until = key.expires_at.map(|at| format!(", valid until {}", show_time(at))).unwrap_or_default();
             let said = format!(
@@ -189,8 +193,10 @@ mod tests {
             scopes: vec![Scope::ThreadsWrite, Scope::Execute],
             admin: false,
             project: None,
+            user: Some("ann".into()),
         };
         let key = execute(store, create, now).await.unwrap().key.expect("a key");
+        assert_eq!(store.list_keys().await.unwrap()[0].user_id.as_deref(), Some("ann"));
         assert!(store.find_caller(&key).await.unwrap().is_some());
         let listed = execute(store, Command::List, now).await.unwrap().text;
         assert!(

@@ -177,6 +177,7 @@ async fn create_user(
     params(("userId" = String, Path, description = "The user's id")),
     responses((status = 200, description = "The user", body = UserEnvelope)))]
 async fn get_user(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<UserEnvelope>> {
+    check_id(&id)?;
     let user = api.store.find_user(&caller.organization, &id).await?;
     Ok(Json(user.ok_or_else(|| Error::not_found("User", &id))?.into()))
 }
@@ -194,6 +195,7 @@ async fn update_user(
     Path(id): Path<String>,
     Body(body): Body<UpdateUser>,
 ) -> Result<Json<UserEnvelope>> {
+    check_id(&id)?;
     let mut fields = Fields::default();
     fields.check_patch("name", &body.name, |name| check::name(name));
     fields.check_patch("isActive", &body.is_active, |_| Ok(()));
@@ -215,6 +217,7 @@ async fn update_user(
     params(("userId" = String, Path, description = "The user's id")),
     responses((status = 200, description = "The user is deleted", body = Deleted)))]
 async fn delete_user(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<Deleted>> {
+    check_id(&id)?;
     refuse_own(&api, &caller, &id).await?;
     api.store.delete_user(&caller.organization, &id).await?;
     Ok(Json(Deleted::new("userId", &id)))
@@ -233,6 +236,11 @@ impl UpdateUser {
             Patch::Absent | Patch::Null => {}
         }
     }
+}
+
+/// No text of the database has the character NUL, so nobody has such an id.
+fn check_id(id: &str) -> Result<()> {
+    if id.contains('\0') { Err(Error::not_found("User", id.escape_default())) } else { Ok(()) }
 }
 
 /// Nobody takes away the key that they do it with.

@@ -100,6 +100,9 @@ async fn only_administrators_know_people_and_none_can_lock_themselves_out() {
         assert_eq!(reply.json()["details"][0]["field"], field);
     }
     call(&app, &admin, Method::PATCH, "/admin/users/me", json!({"name": null})).await.failed(400);
+    for method in [Method::GET, Method::PATCH, Method::DELETE] {
+        call(&app, &admin, method, "/admin/users/a%00b", json!({})).await.failed(404);
+    }
     call(&app, &admin, Method::PATCH, "/admin/users/nobody", json!({"name": "x"})).await.failed(404);
     app.post("/api-keys", json!({"name": "k", "userId": ""})).await.failed(400);
     for (method, path) in

@@ -235,7 +235,9 @@ pub(crate) async fn lines(
         }
         lines.extend(event::lines(&recorded, began_at, with_conversation));
         lines.drain(..lines.len().saturating_sub(MAX_LINES));
-        ControlFlow::Continue(())
+        // A run's end is its last event.
+        let is_last = only.is_some() && matches!(recorded.event, Event::RunFinished { .. });
+        if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
     .await?;
     lines.extend(added.into_iter().filter_map(LogEntry::of_added));

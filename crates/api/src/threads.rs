@@ -116,12 +116,12 @@ pub(crate) async fn find_thread(api: &Api, caller: &Caller, id: &ThreadId) -> Re
         (status = 501, description = "Something is asked for that is not supported yet", body = ErrorBody),
     ))]
 async fn create_thread(State(api): State<Api>, caller: Caller, request: WorkRequest) -> Result<Response> {
-    let work: Work = request.parse()?;
+    let mut work: Work = request.parse()?;
     let fields: ThreadFields = request.parse()?;
     let idempotency = request.idempotency(TARGET)?;
     if !work.has_content() && fields.has_no_messages() {
         work.check_supported()?;
-        if work.has_extras() {
+        if !work.take_extras().is_empty() {
             return Err(Error::missing_field("content"));
         }
         let new = fields.into_new(&api, &caller, None).await?;

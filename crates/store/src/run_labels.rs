@@ -55,6 +55,14 @@ const COLUMNS: &str = "r.*, t.environment_id, t.agent_id, t.title as thread_titl
     l.name, l.agent_name, l.title, l.metadata, l.stored,
     greatest(r.queued_at, r.started_at, r.completed_at, l.updated_at) as updated_at";
 
+/// The runs whose ids are in `shown`, with all that is told of them.
+const WHOLE: &str = "from shown s
+    join runs r on r.id = s.id
+    join threads t on t.id = r.thread_id
+    left join run_labels l on l.run_id = r.id
+    left join agents a on a.id = t.agent_id and a.project_id = r.project_id
+    left join messages m on m.id = r.message_id";
+
 /// What causes a run: its message, or while it is held what will be it.
 const TASK: &str = "coalesce(m.content, r.held_messages -> -1 ->> 'content')";
 
@@ -65,12 +73,7 @@ impl Store {
             "-- find_labelled_run
              with shown as (select r.id {SHOWN} and r.id = $2)
              select {COLUMNS}, {TASK} as task
-             from shown s
-             join runs r on r.id = s.id
-             join threads t on t.id = r.thread_id
-             left join run_labels l on l.run_id = r.id
-             left join agents a on a.id = t.agent_id and a.project_id = r.project_id
-             left join messages m on m.id = r.message_id"
+             {WHOLE}"
         )))
         .bind(project.as_str())
         .bind(id.as_str())
@@ -100,12 +103,7 @@ impl Store {
                  select r.id {filter} order by r.queued_at desc, r.id desc limit $5 offset $6
              )
              select {COLUMNS}, left({TASK}, {LISTED_TASK_CHARS}) as task
-             from shown s
-             join runs r on r.id = s.id
-             join threads t on t.id = r.thread_id
-             left join run_labels l on l.run_id = r.id
-             left join agents a on a.id = t.agent_id and a.project_id = r.project_id
-             left join messages m on m.id = r.message_id
+             {WHOLE}
              order by r.queued_at desc, r.id desc"
         )))
         .bind(project.as_str())

@@ -122,35 +122,36 @@ impl Store {
     ) -> Result<KnownUser> {
         let mut tx = self.pool.begin().await?;
         lock(&mut tx, Owner::Organization(organization)).await?;
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "-- update_user: read
-             select {KNOWN} from users u where u.organization_id = $1 and u.id = $2 for update of u"
-        )))
-        .bind(organization.as_str())
-        .bind(id)
-        .fetch_optional(&mut *tx)
-        .await?
-        .ok_or_else(|| Error::not_found("User", id))?;
-        let mut user = read(&row)?.user;
+        let row = sqlx::query("select * from users where organization_id = $1 and id = $2 for update")
+            .bind(organization.as_str())
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await?
+            .ok_or_else(|| Error::not_found("User", id))?;
+        let mut user = read_user(&row)?;
         change(&mut user);
         if user.deactivated_at.is_some() {
             revoke_keys(&mut tx, organization, id).await?;
         }
-        sqlx::query(
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
             "-- update_user
-             update users set name = $3, email = $4, metadata = $5, deactivated_at = $6, updated_at = now()
-             where organization_id = $1 and id = $2",
-        )
+             with u as (
+                 update users set name = $3, email = $4, metadata = $5, deactivated_at = $6, updated_at = now()
+                 where organization_id = $1 and id = $2
+                 returning *
+             )
+             select {KNOWN} from u"
+        )))
         .bind(organization.as_str())
         .bind(id)
         .bind(&user.name)
         .bind(&user.email)
         .bind(user.metadata.as_ref().map(to_json))
         .bind(user.deactivated_at)
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
-        self.find_user(organization, id).await?.ok_or_else(|| Error::not_found("User", id))
+        read(&row)
     }
 
     /// Forgets a user's name, address and metadata, and revokes their keys. What was done with those keys stays theirs by
@@ -226,7 +227,15 @@ async fn revoke_keys(tx: &mut PgConnection, organization: &OrganizationId, id: &
 }
 
 fn read(row: &PgRow) -> Result<KnownUser> {
-    let user = User {
+    Ok(KnownUser {
+        user: read_user(row)?,
+        active_keys: row.try_get("active_keys")?,
+        last_used_at: row.try_get("last_used_at")?,
+    })
+}
+
+fn read_user(row: &PgRow) -> Result<User> {
+    Ok(User {
         organization_id: row.parse("organization_id")?,
         id: row.try_get("id")?,
         name: row.try_get("name")?,
@@ -235,6 +244,5 @@ fn read(row: &PgRow) -> Result<KnownUser> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         deactivated_at: row.try_get("deactivated_at")?,
-    };
-    Ok(KnownUser { user, active_keys: row.try_get("active_keys")?, last_used_at: row.try_get("last_used_at")? })
+    })
 }

@@ -220,12 +220,6 @@ impl Work {
         self.task.as_deref()
     }
 
-    /// Tells whether there is something that needs more than a row.
-    pub(crate) fn has_extras(&self) -> bool {
-        let is_some = |count: Option<usize>| count.is_some_and(|count| count > 0);
-        is_some(self.attachments.as_ref().map(Vec::len)) || is_some(self.secrets.as_ref().map(Vec::len))
-    }
-
     /// Has the model read something else than the message that is shown.
     pub(crate) fn read_instead(&mut self, content: String) {
         self.execution_content = Some(content);
